@@ -1,0 +1,34 @@
+//! The ground that every structure of Tidewire stands on.
+//!
+//! What a byte at an offset means before any queue exists: [regions](Region) of memory and who may write them
+//! ([`Trust`]), the [header](Header) that says what a region holds, named and anonymous [segments](Segment) that
+//! processes share, and the [seam](sync) between real memory and the model checker.
+//!
+//! Without the `std` feature the crate is `no_std`: bring memory of your own with [`Region::from_static`], or, with
+//! `alloc`, take it from the heap.
+#![cfg_attr(not(any(loom, test, feature = "std")), no_std)]
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![warn(clippy::alloc_instead_of_core, clippy::std_instead_of_alloc, clippy::std_instead_of_core)]
+
+#[cfg(feature = "alloc")]
+extern crate alloc;
+
+#[cfg(not(loom))]
+mod copy;
+mod error;
+mod header;
+mod line;
+mod region;
+pub mod sync;
+mod trust;
+
+#[cfg(all(feature = "std", not(loom)))]
+mod segment;
+
+pub use error::{Field, Incompatible, RegionError};
+pub use header::{ABI_MAJOR, ABI_MINOR, HEADER_BYTES, Header, MAGIC, RoleStride};
+pub use line::{CACHE_LINE_BYTES, LINE_BYTES, Line};
+pub use region::{Origin, Region};
+#[cfg(all(feature = "std", not(loom)))]
+pub use segment::Segment;
+pub use trust::{Trust, Trusted, Untrusted};

@@ -1,0 +1,305 @@
+//! A run of bytes that a structure lives in: a static, the heap, or a mapping.
+
+use core::fmt;
+use core::marker::PhantomData;
+#[cfg(not(loom))]
+use core::ptr::NonNull;
+
+#[cfg(feature = "alloc")]
+use alloc::sync::Arc;
+
+use crate::error::RegionError;
+use crate::line::LINE_BYTES;
+#[cfg(not(loom))]
+use crate::line::Line;
+use crate::sync::{AtomicU32, AtomicU64, Memory, Payload, Shared};
+use crate::trust::{Trust, Trusted, Untrusted};
+
+/// What keeps the bytes of a region alive.
+#[cfg(feature = "alloc")]
+type Keep = Option<Arc<dyn core::any::Any + Send + Sync>>;
+
+/// Where a region comes from: copied into the header at creation, compared at attach.
+///
+/// Memory of one process has no origin (all zero). A segment draws a random nonce when it is created and carries
+/// the identity of the running boot, so that a file that survived a reboot is not mistaken for a live one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// A random number drawn at creation; zero for process memory.
+    pub nonce: u128,
+    /// A hash of the identity of the running boot; zero for process memory.
+    pub boot_id: u64,
+}
+
+/// A run of bytes, 128-byte aligned, initialised, and alive as long as anything made from it.
+///
+/// Every structure is created in a region or opened from one, and takes it by value: two structures cannot be
+/// laid over one region in safe code. `L` says who may write the bytes (see [`Trust`]).
+///
+/// ```
+/// use tidewire_shm::{Line, Region};
+///
+/// let on_heap = Region::heap(4096)?;
+/// assert_eq!(on_heap.len(), 4096);
+///
+/// let memory: &'static mut [Line<[u8; 128]>] = Box::leak(vec![Line::new([0; 128]); 8].into_boxed_slice());
+/// let in_static = Region::from_static(memory);
+/// assert_eq!(in_static.len(), 1024);
+/// # Ok::<(), tidewire_shm::RegionError>(())
+/// ```
+pub struct Region<L: Trust = Untrusted> {
+    memory: Memory,
+    origin: Origin,
+    #[cfg(feature = "alloc")]
+    keep: Keep,
+    level: PhantomData<L>,
+}
+
+impl<L: Trust> fmt::Debug for Region<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Region").field("bytes", &self.len()).field("trusted", &L::TRUSTED).finish_non_exhaustive()
+    }
+}
+
+impl Region<Trusted> {
+    /// A region in memory that lives for ever. No system calls; usable without an allocator.
+    #[cfg(not(loom))]
+    #[must_use]
+    pub fn from_static(lines: &'static mut [Line<[u8; LINE_BYTES]>]) -> Self {
+        let len = size_of_val(lines);
+        let base = NonNull::from(lines).cast::<u8>();
+        Self {
+            memory: Memory::new(base, len),
+            origin: Origin::default(),
+            #[cfg(feature = "alloc")]
+            keep: None,
+            level: PhantomData,
+        }
+    }
+
+    /// A zeroed region on the heap, for threads of one process.
+    ///
+    /// # Errors
+    /// [`RegionError::Length`] if `len` is zero or not representable, [`RegionError::OutOfMemory`] if the
+    /// allocator refuses.
+    #[cfg(all(feature = "alloc", not(loom)))]
+    pub fn heap(len: usize) -> Result<Self, RegionError> {
+        let block = heap::Block::zeroed(len)?;
+        let base = block.base();
+        Ok(Self {
+            memory: Memory::new(base, len),
+            origin: Origin::default(),
+            keep: Some(Arc::new(block)),
+            level: PhantomData,
+        })
+    }
+
+    /// A zeroed region of model objects, for threads of one model.
+    ///
+    /// # Errors
+    /// [`RegionError::Length`] if `len` is zero.
+    #[cfg(loom)]
+    pub fn heap(len: usize) -> Result<Self, RegionError> {
+        if len == 0 {
+            return Err(RegionError::Length { found: len });
+        }
+        Ok(Self {
+            memory: Memory::new(len),
+            origin: Origin::default(),
+            #[cfg(feature = "alloc")]
+            keep: None,
+            level: PhantomData,
+        })
+    }
+
+    /// Forgets that the peers are trusted; always sound.
+    #[must_use]
+    pub fn distrust(self) -> Region<Untrusted> {
+        self.with_level()
+    }
+}
+
+impl Region<Untrusted> {
+    /// A region over bytes that the caller owns or mapped.
+    ///
+    /// `keep` is dropped with the last structure or handle that uses the bytes.
+    ///
+    /// # Errors
+    /// [`RegionError::Alignment`] if `base` is not 128-byte aligned, [`RegionError::Length`] if `len` is zero.
+    ///
+    /// # Safety
+    /// - the `len` bytes at `base` are mapped readable, and writable if anything will be written through this
+    ///   region, until `keep` is dropped;
+    /// - they are initialised (as bytes of a mapping are);
+    /// - in this process they are accessed only through regions like this one. Other processes may do anything.
+    #[cfg(all(feature = "alloc", not(loom)))]
+    pub unsafe fn from_raw_parts(
+        base: NonNull<u8>,
+        len: usize,
+        origin: Origin,
+        keep: Arc<dyn core::any::Any + Send + Sync>,
+    ) -> Result<Self, RegionError> {
+        if len == 0 {
+            return Err(RegionError::Length { found: len });
+        }
+        if !base.addr().get().is_multiple_of(LINE_BYTES) {
+            return Err(RegionError::Alignment { found: base.addr().get() });
+        }
+        Ok(Self { memory: Memory::new(base, len), origin, keep: Some(keep), level: PhantomData })
+    }
+
+    /// Trusts every process that can write these bytes; structures over the result lend slices.
+    ///
+    /// # Safety
+    /// Until the last handle over this region is gone, every process that can write the bytes, this one included,
+    /// accesses them only through the same structure of this library, with at most one live handle per role.
+    #[must_use]
+    pub unsafe fn assume_trusted(self) -> Region<Trusted> {
+        self.with_level()
+    }
+}
+
+impl<L: Trust> Region<L> {
+    fn with_level<M: Trust>(self) -> Region<M> {
+        Region {
+            memory: self.memory,
+            origin: self.origin,
+            #[cfg(feature = "alloc")]
+            keep: self.keep,
+            level: PhantomData,
+        }
+    }
+
+    /// Bytes of the region.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.memory.len()
+    }
+
+    /// Whether there are none; a region never is.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Where the region comes from.
+    #[must_use]
+    pub fn origin(&self) -> Origin {
+        self.origin
+    }
+
+    /// A second handle on the same bytes, for another role of the same structure.
+    ///
+    /// # Safety
+    /// All handles together follow the protocol of one structure; with `L` = [`Trusted`], references that one of
+    /// them lends never overlap accesses through another.
+    #[must_use]
+    pub unsafe fn alias(&self) -> Self {
+        #[cfg_attr(not(loom), allow(clippy::clone_on_copy, reason = "under loom it is a counted handle"))]
+        Self {
+            memory: self.memory.clone(),
+            origin: self.origin,
+            #[cfg(feature = "alloc")]
+            keep: self.keep.clone(),
+            level: PhantomData,
+        }
+    }
+
+    fn assert_within(&self, offset: usize, len: usize, align: usize) {
+        let end = offset.checked_add(len);
+        assert!(
+            end.is_some_and(|end| end <= self.len()) && offset.is_multiple_of(align),
+            "a structure asked for {len} bytes at {offset} of a region of {}",
+            self.len()
+        );
+    }
+
+    /// A handle on the 64-bit control word at `offset`.
+    ///
+    /// # Panics
+    /// If the word is out of bounds or misaligned: layouts are validated before anything is made from them.
+    ///
+    /// # Safety
+    /// - the handle is not used after the last region handle on these bytes is dropped;
+    /// - the eight bytes are only ever accessed as this atomic.
+    #[must_use]
+    pub unsafe fn atomic_u64(&self, offset: usize) -> Shared<AtomicU64> {
+        self.assert_within(offset, 8, 8);
+        // SAFETY: just checked; regions are 128-byte aligned; the rest is the caller's promise.
+        unsafe { self.memory.shared_u64(offset) }
+    }
+
+    /// A handle on the 32-bit control word at `offset`.
+    ///
+    /// # Panics
+    /// As [`atomic_u64`](Self::atomic_u64).
+    ///
+    /// # Safety
+    /// As [`atomic_u64`](Self::atomic_u64), for four bytes.
+    #[must_use]
+    pub unsafe fn atomic_u32(&self, offset: usize) -> Shared<AtomicU32> {
+        self.assert_within(offset, 4, 4);
+        // SAFETY: just checked; regions are 128-byte aligned; the rest is the caller's promise.
+        unsafe { self.memory.shared_u32(offset) }
+    }
+
+    /// The payload bytes `offset .. offset + len`.
+    ///
+    /// # Panics
+    /// As [`atomic_u64`](Self::atomic_u64).
+    ///
+    /// # Safety
+    /// - it is not used after the last region handle on these bytes is dropped;
+    /// - the bytes are never accessed as a control word.
+    #[must_use]
+    pub unsafe fn payload(&self, offset: usize, len: usize) -> Payload {
+        self.assert_within(offset, len, 1);
+        // SAFETY: just checked; the rest is the caller's promise.
+        unsafe { self.memory.payload(offset, len) }
+    }
+}
+
+#[cfg(all(feature = "alloc", not(loom)))]
+mod heap {
+    use alloc::alloc::{alloc_zeroed, dealloc};
+    use core::alloc::Layout;
+    use core::ptr::NonNull;
+
+    use crate::error::RegionError;
+    use crate::line::LINE_BYTES;
+
+    /// A zeroed, aligned allocation.
+    pub(super) struct Block {
+        base: NonNull<u8>,
+        layout: Layout,
+    }
+
+    // SAFETY: the block is only an owner; what is done with the bytes is the region's affair.
+    unsafe impl Send for Block {}
+    // SAFETY: as above.
+    unsafe impl Sync for Block {}
+
+    impl Block {
+        pub(super) fn zeroed(len: usize) -> Result<Self, RegionError> {
+            if len == 0 {
+                return Err(RegionError::Length { found: len });
+            }
+            let layout =
+                Layout::from_size_align(len, LINE_BYTES).map_err(|_| RegionError::Length { found: len })?;
+            // SAFETY: the layout is not empty.
+            let base = unsafe { alloc_zeroed(layout) };
+            NonNull::new(base).map(|base| Self { base, layout }).ok_or(RegionError::OutOfMemory { bytes: len })
+        }
+
+        pub(super) fn base(&self) -> NonNull<u8> {
+            self.base
+        }
+    }
+
+    impl Drop for Block {
+        fn drop(&mut self) {
+            // SAFETY: allocated with this layout, freed once.
+            unsafe { dealloc(self.base.as_ptr(), self.layout) };
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! Segments (being written).
+/// A segment.
+#[derive(Debug)]
+pub struct Segment;
