@@ -240,6 +240,15 @@ impl Payload {
         unsafe { value.assume_init() }
     }
 
+    /// Copies a value out to where it shall lie.
+    ///
+    /// # Safety
+    /// As in the normal build.
+    pub unsafe fn load_to<T: Copy>(&self, offset: usize, to: &mut T) {
+        // SAFETY: `to` has room for a `T`; the rest is the caller's promise.
+        unsafe { self.read_bytes(offset, ptr::from_mut(to).cast(), size_of::<T>()) };
+    }
+
     /// Copies a value in.
     ///
     /// # Safety
@@ -293,7 +302,7 @@ impl Payload {
     /// # Safety
     /// As in the normal build.
     #[must_use]
-    pub unsafe fn span(&self, offset: usize, len: usize) -> Span<'_> {
+    pub unsafe fn span<'p>(&self, offset: usize, len: usize) -> Span<'p> {
         let alive = hook::step();
         let shadow = if alive { self.reading(offset, len) } else { Vec::new() };
         // SAFETY: in bounds; unwritten while it lives, which the shadow checks.
@@ -306,7 +315,7 @@ impl Payload {
     /// # Safety
     /// As in the normal build.
     #[must_use]
-    pub unsafe fn span_mut(&self, offset: usize, len: usize) -> SpanMut<'_> {
+    pub unsafe fn span_mut<'p>(&self, offset: usize, len: usize) -> SpanMut<'p> {
         let alive = hook::step();
         let shadow = if alive { self.writing(offset, len) } else { Vec::new() };
         // SAFETY: in bounds; exclusive while it lives, which the shadow checks.

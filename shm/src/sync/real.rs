@@ -230,6 +230,16 @@ impl Payload {
         unsafe { value.assume_init() }
     }
 
+    /// Copies a value out to where it shall lie.
+    ///
+    /// # Safety
+    /// As [`load`](Self::load).
+    #[inline(always)]
+    pub unsafe fn load_to<T: Copy>(&self, offset: usize, to: &mut T) {
+        // SAFETY: in bounds and aligned by the caller's promise; `to` is private.
+        unsafe { copy::load(to, self.at(offset, size_of::<T>()).cast::<T>()) };
+    }
+
     /// Copies a value in.
     ///
     /// # Safety
@@ -298,7 +308,7 @@ impl Payload {
     /// - no process writes these bytes while the view lives: peers are trusted to follow the protocol.
     #[inline(always)]
     #[must_use]
-    pub unsafe fn span(&self, offset: usize, len: usize) -> Span<'_> {
+    pub unsafe fn span<'p>(&self, offset: usize, len: usize) -> Span<'p> {
         // SAFETY: in bounds and unwritten while it lives, by the caller's promise; regions are initialised.
         Span { bytes: unsafe { core::slice::from_raw_parts(self.at(offset, len), len) } }
     }
@@ -310,7 +320,7 @@ impl Payload {
     /// - no other view or access overlaps these bytes while it lives: peers are trusted to follow the protocol.
     #[inline(always)]
     #[must_use]
-    pub unsafe fn span_mut(&self, offset: usize, len: usize) -> SpanMut<'_> {
+    pub unsafe fn span_mut<'p>(&self, offset: usize, len: usize) -> SpanMut<'p> {
         // SAFETY: in bounds and exclusive while it lives, by the caller's promise; regions are initialised.
         SpanMut { bytes: unsafe { core::slice::from_raw_parts_mut(self.at(offset, len), len) } }
     }

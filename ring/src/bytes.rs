@@ -1,0 +1,633 @@
+//! A ring of byte records: one producer, one consumer, messages of 0 to `max` bytes each.
+//!
+//! The protocol, its orderings and its crash argument are those of [`cursor`](crate::cursor): element = byte. This
+//! file says how records are framed, and how a frame that a peer wrote is validated. All operations are wait-free
+//! and make no system calls.
+//!
+//! # Memory layout
+//! ```text
+//! layout        see `layout`: header, tail line, head line, two owner lines
+//! data          capacity bytes; position p lives at byte p % capacity; positions are multiples of 8
+//!
+//! record        0  frame u64   kind << 32 | length
+//!               8  length bytes, then zero to seven unused ones up to a multiple of 8
+//! kind 1        a message
+//! kind 2        padding: the rest of the data up to its end; the record that follows lies at byte 0
+//! ```
+//! A record is never split by the wrap: where the rest of the data is too short, padding fills it, and padding and
+//! record are published together. The longest record takes half of the capacity, header included, so that padding
+//! and record always fit into an empty ring.
+//!
+//! # Protocol
+//! | operation | shared accesses, in order |
+//! |---|---|
+//! | [`Producer::push`], [`Reservation::commit`] | (head) (padding frame) payload, frame, tail once |
+//! | [`Consumer::pop_into`] | (tail) frame once, payload, touch, (head) |
+//!
+//! # Invariants
+//! - R1: every position that is ever stored lies on a record boundary.
+//! - R2: a frame is loaded once, and used only if it is a message that ends within both the published window and
+//!   the data, or padding that ends exactly at the end of the data, inside the window, and not at byte 0.
+//! - R3: after padding comes byte 0, where padding is refused: one pop looks at two frames at the most.
+//!
+//! # Crash argument
+//! That of [`cursor`](crate::cursor): frames and payload lie beyond the tail until the one store, so a producer killed
+//! anywhere leaves the former tail or the new one.
+//!
+//! # Not guaranteed
+//! The unused bytes behind a record, and bytes of a reservation that were never set, are those of older records.
+//!
+//! # Examples
+//! ```
+//! use tidewire_ring::bytes::Ring;
+//!
+//! let (mut producer, mut consumer) = Ring::on_heap(4096)?.split()?;
+//! producer.push(b"hello")?;
+//! producer.push(b"")?;
+//! let mut buffer = [0; 64];
+//! let n = consumer.pop_into(&mut buffer)?;
+//! assert_eq!(&buffer[..n], b"hello");
+//! assert_eq!(consumer.pop_into(&mut buffer)?, 0);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use core::fmt;
+use core::marker::PhantomData;
+
+use tidewire_shm::sync::Payload;
+use tidewire_shm::{Region, Trust, Trusted};
+
+use crate::cursor::{HeadCursor, Positions, TailCursor, Tuning};
+use crate::error::{AttachError, Corrupt, CorruptWord, CreateError, RecordPopError, RecordPushError};
+use crate::layout::{KIND_BYTES, Layout, Options, Shape, Side};
+use crate::role::{Owner, Role};
+use crate::touch::touch_lines;
+
+mod record;
+
+pub use record::{Batch, Record, Reservation};
+
+/// Bytes of a frame, and the grain of positions.
+const FRAME: usize = 8;
+/// The smallest capacity: room for padding and one empty record.
+const MIN_CAPACITY: usize = 64;
+const KIND_MESSAGE: u32 = 1;
+const KIND_PADDING: u32 = 2;
+
+const SHAPE: Shape = Shape { kind: KIND_BYTES, element_bytes: 1, element_align: 1, min_capacity: MIN_CAPACITY };
+
+/// The bytes that a record of `len` bytes takes, frame included.
+#[inline(always)]
+const fn framed(len: usize) -> usize {
+    (FRAME + len).next_multiple_of(FRAME)
+}
+
+#[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "no record or padding is longer than 4 GiB")]
+const fn frame(kind: u32, len: usize) -> u64 {
+    (kind as u64) << 32 | (len as u32) as u64
+}
+
+/// A ring in a region, created or opened and validated; gives out its two roles.
+///
+/// `L` says whether the peers are trusted (see [`Trust`]).
+pub struct Ring<L: Trust = Trusted> {
+    region: Region<L>,
+    layout: Layout,
+}
+
+impl<L: Trust> fmt::Debug for Ring<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ring").field("capacity_bytes", &self.layout.capacity).finish_non_exhaustive()
+    }
+}
+
+impl Ring<Trusted> {
+    /// A ring on the heap, for threads of this process.
+    ///
+    /// # Errors
+    /// [`CreateError`] if the capacity is no power of two from 64 on, or memory is short.
+    #[cfg(feature = "alloc")]
+    pub fn on_heap(capacity_bytes: usize) -> Result<Self, CreateError> {
+        let bytes = Self::bytes(capacity_bytes, &Options::new())?;
+        Self::create(Region::heap(bytes)?, capacity_bytes, &Options::new())
+    }
+}
+
+impl<L: Trust> Ring<L> {
+    /// The largest capacity: lengths are 32-bit.
+    const MAX_CAPACITY: usize = if usize::BITS > 32 { 1 << 32 } else { 1 << 27 };
+
+    fn check(capacity: usize) -> Result<(), CreateError> {
+        if capacity > Self::MAX_CAPACITY {
+            return Err(CreateError::Capacity { min: MIN_CAPACITY, max: Self::MAX_CAPACITY, found: capacity });
+        }
+        Ok(())
+    }
+
+    /// Bytes of region that a ring of `capacity_bytes` of data needs.
+    ///
+    /// # Errors
+    /// [`CreateError`] if the capacity is no power of two from 64 to 4 GiB.
+    pub fn bytes(capacity_bytes: usize, options: &Options) -> Result<usize, CreateError> {
+        Self::check(capacity_bytes)?;
+        SHAPE.bytes(capacity_bytes, options)
+    }
+
+    /// Creates an empty ring in a region that nobody else uses yet.
+    ///
+    /// # Errors
+    /// [`CreateError`] if the capacity is no power of two from 64 to 4 GiB, or the region is too short.
+    pub fn create(region: Region<L>, capacity_bytes: usize, options: &Options) -> Result<Self, CreateError> {
+        Self::check(capacity_bytes)?;
+        let layout = SHAPE.create(&region, capacity_bytes, options)?;
+        Ok(Self { region, layout })
+    }
+
+    /// Opens a ring that somebody created; the header is read once and never again.
+    ///
+    /// # Errors
+    /// [`AttachError::Incompatible`] names the first field that differs from what this version would have written.
+    pub fn open(region: Region<L>, type_fingerprint: u64) -> Result<Self, AttachError> {
+        use tidewire_shm::{Field, Incompatible};
+        let layout = SHAPE.open(&region, type_fingerprint)?;
+        let (expected, found) = (Self::MAX_CAPACITY as u64, layout.capacity as u64);
+        if found > expected {
+            return Err(Incompatible::new(Field::Capacity, expected, found).into());
+        }
+        Ok(Self { region, layout })
+    }
+
+    /// Bytes of data, frames and padding included.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.layout.capacity
+    }
+
+    /// Takes both roles, for two threads of this process.
+    ///
+    /// # Errors
+    /// As [`producer`](Self::producer) and [`consumer`](Self::consumer).
+    pub fn split(self) -> Result<(Producer<L>, Consumer<L>), AttachError> {
+        Ok((self.producer()?, self.consumer()?))
+    }
+
+    /// Takes the producer's role, which must be free, and continues at the published tail.
+    ///
+    /// # Errors
+    /// [`AttachError::RoleTaken`] if it has an owner, [`AttachError::Corrupt`] if the positions cannot be.
+    pub fn producer(&self) -> Result<Producer<L>, AttachError> {
+        Producer::attach(self, Role::claim(self.owner_word(Side::Producer))?)
+    }
+
+    /// Takes the consumer's role, which must be free, and continues at the published head.
+    ///
+    /// # Errors
+    /// As [`producer`](Self::producer).
+    pub fn consumer(&self) -> Result<Consumer<L>, AttachError> {
+        Consumer::attach(self, Role::claim(self.owner_word(Side::Consumer))?)
+    }
+
+    /// Who holds the producer's role now.
+    #[must_use]
+    pub fn producer_owner(&self) -> Option<Owner> {
+        Role::owner_of(&self.owner_word(Side::Producer))
+    }
+
+    /// Who holds the consumer's role now.
+    #[must_use]
+    pub fn consumer_owner(&self) -> Option<Owner> {
+        Role::owner_of(&self.owner_word(Side::Consumer))
+    }
+
+    /// Replaces a producer that died: everything it published stays, the record in its hand is gone.
+    ///
+    /// # Errors
+    /// [`AttachError::OwnerChanged`] if `dead` is not the owner (any more), [`AttachError::Corrupt`] if the
+    /// positions cannot be.
+    ///
+    /// # Safety
+    /// `dead` will never run another instruction on this ring, and its death happened before this call: the
+    /// kernel said so (a wait for the process, or a lock that its death released). A timeout is no proof.
+    pub unsafe fn replace_producer(&self, dead: Owner) -> Result<Producer<L>, AttachError> {
+        Producer::attach(self, Role::replace(self.owner_word(Side::Producer), dead)?)
+    }
+
+    /// Replaces a consumer that died: what it had not yet released is seen again, at most
+    /// [`Tuning::release_every`] bytes beside the record in its hand.
+    ///
+    /// # Errors
+    /// As [`replace_producer`](Self::replace_producer).
+    ///
+    /// # Safety
+    /// As [`replace_producer`](Self::replace_producer).
+    pub unsafe fn replace_consumer(&self, dead: Owner) -> Result<Consumer<L>, AttachError> {
+        Consumer::attach(self, Role::replace(self.owner_word(Side::Consumer), dead)?)
+    }
+
+    fn owner_word(&self, side: Side) -> tidewire_shm::sync::Shared<tidewire_shm::sync::AtomicU64> {
+        // SAFETY: an owner word of a validated layout; handles that keep it keep the region, too.
+        unsafe { self.region.atomic_u64(self.layout.owner(side)) }
+    }
+
+    fn positions(&self) -> Positions {
+        Positions {
+            // SAFETY: a position word of a validated layout; handles that keep it keep the region, too.
+            tail: unsafe { self.region.atomic_u64(self.layout.position(Side::Producer)) },
+            // SAFETY: as above.
+            head: unsafe { self.region.atomic_u64(self.layout.position(Side::Consumer)) },
+            capacity: self.layout.capacity as u64,
+            grain: FRAME as u64,
+        }
+    }
+
+    fn data(&self) -> Data<L> {
+        Data {
+            // SAFETY: the data of a validated layout, which holds no control words; kept with the region.
+            bytes: unsafe { self.region.payload(self.layout.data_offset(), self.layout.data_bytes) },
+            mask: self.layout.capacity as u64 - 1,
+            // SAFETY: the handles of one ring follow one protocol: the roles are claimed by their owner words.
+            _region: unsafe { self.region.alias() },
+        }
+    }
+}
+
+/// The data of a ring as bytes, and what keeps it alive.
+struct Data<L: Trust> {
+    bytes: Payload,
+    mask: u64,
+    _region: Region<L>,
+}
+
+impl<L: Trust> Data<L> {
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the mask is below the capacity, a usize")]
+    fn offset(&self, position: u64) -> usize {
+        (position & self.mask) as usize
+    }
+
+    /// Bytes from `position` to the end of the data; a multiple of [`FRAME`], at least [`FRAME`].
+    #[inline(always)]
+    fn before_wrap(&self, position: u64) -> usize {
+        self.bytes.len() - self.offset(position)
+    }
+
+    fn max_record(&self) -> u32 {
+        u32::try_from(self.bytes.len() / 2 - FRAME).unwrap_or(u32::MAX)
+    }
+
+    /// # Safety
+    /// The eight bytes at `position` are the caller's to write.
+    #[inline(always)]
+    unsafe fn write_frame(&self, position: u64, frame: u64) {
+        // SAFETY: positions are multiples of eight, so the frame does not cross the end; the caller's promise.
+        unsafe { self.bytes.store(self.offset(position), &frame) };
+    }
+}
+
+/// Where the next record goes: its position, behind padding or not.
+#[derive(Clone, Copy)]
+struct Place {
+    /// Bytes of padding before it; the padding frame is already written.
+    padding: usize,
+    /// Where its frame lies.
+    position: u64,
+}
+
+/// The producing end of a ring. One per ring; `Send`, not `Sync`, not `Clone`.
+///
+/// Dropping it frees the role; everything pushed stays.
+pub struct Producer<L: Trust = Trusted> {
+    cursor: TailCursor,
+    role: Role,
+    data: Data<L>,
+    not_sync: PhantomData<core::cell::Cell<()>>,
+}
+
+impl<L: Trust> Producer<L> {
+    fn attach(ring: &Ring<L>, role: Role) -> Result<Self, AttachError> {
+        let cursor = TailCursor::attach(ring.positions())?;
+        Ok(Self { cursor, role, data: ring.data(), not_sync: PhantomData })
+    }
+
+    /// Pushes one record.
+    ///
+    /// # Guarantees
+    /// Wait-free; no system call. If it returns `Ok` the record is published: it survives the death of this
+    /// process. Killed before, nothing of it is seen.
+    ///
+    /// # Errors
+    /// [`RecordPushError::Full`] if there is no room now, [`RecordPushError::TooLong`] if there never can be,
+    /// [`RecordPushError::Corrupt`] for good once the consumer published an impossible position.
+    #[inline]
+    pub fn push(&mut self, record: &[u8]) -> Result<(), RecordPushError> {
+        let place = self.place(record.len(), 0)?;
+        // SAFETY: `place` says that frame and payload are free.
+        unsafe { self.fill(place, record) };
+        self.cursor.publish((place.padding + framed(record.len())) as u64);
+        Ok(())
+    }
+
+    /// Reserves a record of `len` bytes to be written in place; nothing is published before
+    /// [`Reservation::commit`].
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    pub fn reserve(&mut self, len: usize) -> Result<Reservation<'_, L>, RecordPushError> {
+        let place = self.place(len, 0)?;
+        Ok(Reservation::new(self, place, len))
+    }
+
+    /// Starts a batch: any number of records, published together with one store.
+    pub fn batch(&mut self) -> Batch<'_, L> {
+        Batch::new(self)
+    }
+
+    /// Finds room for a record of `len` bytes behind `ahead` bytes that are filled but not published.
+    #[inline(always)]
+    fn place(&mut self, len: usize, ahead: usize) -> Result<Place, RecordPushError> {
+        let max = self.data.max_record();
+        if len > max as usize {
+            return Err(RecordPushError::TooLong { max });
+        }
+        let start = self.cursor.position().wrapping_add(ahead as u64);
+        let rest = self.data.before_wrap(start);
+        let needed = framed(len);
+        if needed <= rest {
+            self.cursor.require((ahead + needed) as u64)?;
+            return Ok(Place { padding: 0, position: start });
+        }
+        self.cursor.require((ahead + rest + needed) as u64)?;
+        // SAFETY: `require` says that the rest of the data is free, and it has room for a frame.
+        unsafe { self.data.write_frame(start, frame(KIND_PADDING, rest - FRAME)) };
+        Ok(Place { padding: rest, position: start.wrapping_add(rest as u64) })
+    }
+
+    /// Writes frame and payload.
+    ///
+    /// # Safety
+    /// `place` was made for a record of this length and nothing was placed there since.
+    #[inline(always)]
+    unsafe fn fill(&self, place: Place, record: &[u8]) {
+        // SAFETY: the place's frame is free.
+        unsafe { self.data.write_frame(place.position, frame(KIND_MESSAGE, record.len())) };
+        let offset = self.data.offset(place.position) + FRAME;
+        // SAFETY: the place's payload is free and does not reach beyond the end of the data.
+        unsafe { self.data.bytes.write_bytes(offset, record.as_ptr(), record.len()) };
+    }
+
+    /// Bytes of data, frames and padding included.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.data.bytes.len()
+    }
+
+    /// The longest record that this ring takes.
+    #[must_use]
+    pub fn max_record(&self) -> usize {
+        self.data.max_record() as usize
+    }
+
+    /// Bytes published and not yet released. A running consumer can only make it smaller.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        usize::try_from(self.cursor.len()).unwrap_or(usize::MAX)
+    }
+
+    /// Bytes that are free. A running consumer can only make it larger. A record needs its own bytes rounded up to
+    /// a multiple of 8, plus 8, plus padding at the wrap.
+    #[must_use]
+    pub fn free(&self) -> usize {
+        self.capacity() - self.len()
+    }
+
+    /// Whether nothing is unreleased. A running consumer can only turn `false` into `true`.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether not even an empty record fits. A running consumer can only turn `true` into `false`.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.free() == 0
+    }
+
+    /// How many bytes were ever published: the position of the next record.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.cursor.position()
+    }
+
+    /// What made this handle useless, if anything did.
+    #[must_use]
+    pub fn corruption(&self) -> Option<Corrupt> {
+        self.cursor.corruption()
+    }
+
+    /// This handle's name in the owner word.
+    #[must_use]
+    pub fn owner(&self) -> Owner {
+        self.role.owner()
+    }
+}
+
+/// The consuming end of a ring. One per ring; `Send`, not `Sync`, not `Clone`.
+///
+/// Dropping it releases what it consumed and frees the role.
+pub struct Consumer<L: Trust = Trusted> {
+    cursor: HeadCursor,
+    role: Role,
+    data: Data<L>,
+    not_sync: PhantomData<core::cell::Cell<()>>,
+}
+
+impl<L: Trust> Drop for Consumer<L> {
+    fn drop(&mut self) {
+        self.cursor.store_head();
+    }
+}
+
+/// A validated message at the head.
+#[derive(Clone, Copy)]
+struct Message {
+    /// Where its payload starts in the data.
+    offset: usize,
+    len: usize,
+}
+
+impl<L: Trust> Consumer<L> {
+    fn attach(ring: &Ring<L>, role: Role) -> Result<Self, AttachError> {
+        let cursor = HeadCursor::attach(ring.positions(), u64::MAX)?;
+        Ok(Self { cursor, role, data: ring.data(), not_sync: PhantomData })
+    }
+
+    /// Copies the next record out and consumes it; says how long it is.
+    ///
+    /// # Guarantees
+    /// Wait-free; no system call. The bytes are released to the producer at the latest after
+    /// [`Tuning::release_every`] bytes, or when the ring is found empty.
+    ///
+    /// # Errors
+    /// [`RecordPopError::Empty`] if there is none now, [`RecordPopError::BufferTooSmall`] (the record stays),
+    /// [`RecordPopError::Corrupt`] for good once the producer published something impossible.
+    #[inline]
+    pub fn pop_into(&mut self, to: &mut [u8]) -> Result<usize, RecordPopError> {
+        let message = self.message()?;
+        let Some(to) = to.get_mut(..message.len) else {
+            return Err(too_small(message.len));
+        };
+        // SAFETY: R2: the message lies within the published window and the data.
+        unsafe { self.data.bytes.read_bytes(message.offset, to.as_mut_ptr(), message.len) };
+        self.consume(message);
+        Ok(message.len)
+    }
+
+    /// The next record in place; it is consumed when the [`Record`] is dropped.
+    ///
+    /// # Errors
+    /// As [`pop_into`](Self::pop_into).
+    pub fn pop(&mut self) -> Result<Record<'_, L>, RecordPopError> {
+        let message = self.message()?;
+        Ok(Record::new(self, message))
+    }
+
+    /// The length of the next record, which stays.
+    ///
+    /// # Errors
+    /// As [`pop_into`](Self::pop_into).
+    pub fn peek_len(&mut self) -> Result<usize, RecordPopError> {
+        Ok(self.message()?.len)
+    }
+
+    /// The message at the head, validated (R2), behind at most one padding (R3).
+    #[inline(always)]
+    fn message(&mut self) -> Result<Message, RecordPopError> {
+        self.cursor.require_up_to(1)?;
+        let frame = self.load_frame();
+        if frame >> 32 == u64::from(KIND_MESSAGE) { self.validate(frame) } else { self.behind_padding(frame) }
+    }
+
+    /// I3: the frame at the head, loaded once.
+    #[inline(always)]
+    fn load_frame(&self) -> u64 {
+        // SAFETY: something is published at the head, so by the grain at least a frame is; it is aligned.
+        unsafe { self.data.bytes.load::<u64>(self.data.offset(self.cursor.position())) }
+    }
+
+    #[inline(always)]
+    fn validate(&mut self, frame: u64) -> Result<Message, RecordPopError> {
+        let position = self.cursor.position();
+        let len = (frame & u64::from(u32::MAX)) as usize;
+        let window = self.cursor.window().min(self.data.before_wrap(position) as u64);
+        if frame >> 32 != u64::from(KIND_MESSAGE) || framed(len) as u64 > window {
+            return Err(self.corrupt(frame));
+        }
+        Ok(Message { offset: self.data.offset(position) + FRAME, len })
+    }
+
+    #[cold]
+    fn behind_padding(&mut self, frame: u64) -> Result<Message, RecordPopError> {
+        let position = self.cursor.position();
+        let rest = self.data.before_wrap(position);
+        let is_padding = frame == self::frame(KIND_PADDING, rest - FRAME);
+        if !is_padding || self.data.offset(position) == 0 || rest as u64 >= self.cursor.window() {
+            return Err(self.corrupt(frame));
+        }
+        self.cursor.advance(rest as u64);
+        let frame = self.load_frame();
+        self.validate(frame)
+    }
+
+    #[cold]
+    fn corrupt(&mut self, frame: u64) -> RecordPopError {
+        RecordPopError::Corrupt(self.cursor.latch(CorruptWord::Record, frame))
+    }
+
+    /// Touches and consumes the message at the head.
+    #[inline(always)]
+    fn consume(&mut self, message: Message) {
+        let size = framed(message.len);
+        if self.cursor.touches() {
+            let offset = message.offset - FRAME;
+            // SAFETY: I2 of `cursor`: the record is ours until the head is stored, and nothing borrows it.
+            unsafe { touch_lines::<true>(&self.data.bytes, offset, size) };
+        }
+        self.cursor.advance(size as u64);
+    }
+
+    /// Releases everything consumed to the producer now.
+    pub fn release(&mut self) {
+        self.cursor.store_head();
+    }
+
+    /// Changes how this consumer waits, touches and releases; [`Tuning::release_every`] counts bytes here.
+    pub fn tune(&mut self, tuning: Tuning) {
+        self.cursor.tune(tuning);
+    }
+
+    /// Bytes of data, frames and padding included.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.data.bytes.len()
+    }
+
+    /// Bytes published and not yet consumed. A running producer can only make it larger.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        usize::try_from(self.cursor.len()).unwrap_or(usize::MAX)
+    }
+
+    /// Bytes that hold no record. A running producer can only make it smaller.
+    #[must_use]
+    pub fn free(&self) -> usize {
+        self.capacity() - self.len()
+    }
+
+    /// Whether a pop would find nothing. A running producer can only turn `true` into `false`.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether every byte is taken. A running producer can only turn `false` into `true`.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.free() == 0
+    }
+
+    /// How many bytes were ever consumed: the position of the next record.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.cursor.position()
+    }
+
+    /// What made this handle useless, if anything did.
+    #[must_use]
+    pub fn corruption(&self) -> Option<Corrupt> {
+        self.cursor.corruption()
+    }
+
+    /// This handle's name in the owner word.
+    #[must_use]
+    pub fn owner(&self) -> Owner {
+        self.role.owner()
+    }
+}
+
+#[cold]
+fn too_small(len: usize) -> RecordPopError {
+    RecordPopError::BufferTooSmall { needed: u32::try_from(len).unwrap_or(u32::MAX) }
+}
+
+impl<L: Trust> fmt::Debug for Producer<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer").field("position", &self.cursor.position()).finish_non_exhaustive()
+    }
+}
+
+impl<L: Trust> fmt::Debug for Consumer<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer").field("position", &self.cursor.position()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,397 @@
+//! The positions of a ring: one producer that moves the tail, one consumer that moves the head, no lock, no
+//! read-modify-write, and nothing to repair when either of them stops for ever.
+//!
+//! Fixed slots ([`fixed`](crate::fixed)) and byte records ([`bytes`](crate::bytes)) are two ways to divide the same
+//! data; what they share, and all of the concurrency, is here. Positions count elements: slots or bytes.
+//! Both operations are wait-free: a bounded number of steps, whatever the peer does. No system calls.
+//!
+//! # Memory layout
+//! ```text
+//! shared    tail u64    on a line that only the producer writes
+//!           head u64    on a line that only the consumer writes
+//!           data        capacity elements; element p lies at index p % capacity
+//! private   producer    tail, limit = last seen head + capacity
+//!           consumer    head, seen = last seen tail, published = last stored head, stop
+//! ```
+//!
+//! # Protocol
+//! | element | when | who may access it | next |
+//! |---|---|---|---|
+//! | free | `tail <= p < head + capacity` | the producer, to write | published by the store of `tail` |
+//! | published | `head <= p < tail` | the consumer, to read and to touch | freed by the store of `head` |
+//!
+//! The producer fills any number of elements and publishes them with ONE store. The consumer reads, writes one
+//! word of each consumed line back unchanged (*touch*: the producer's next write then finds the line ready to be
+//! taken over instead of shared), and stores `head` every `period` elements and whenever it finds nothing.
+//!
+//! # Invariants
+//! - I1: `head <= tail <= head + capacity`, in wrapping `u64` arithmetic. Checked on every load of a peer's word;
+//!   a handle that finds otherwise is latched corrupt.
+//! - I2: an element is written only by the producer between `Acquire` of a head beyond `p - capacity` and the
+//!   store of a tail beyond `p`; it is read or touched only by the consumer between `Acquire` of that tail and the
+//!   store of a head beyond `p`.
+//! - I3: each shared word is loaded once per use into a private variable and used from there.
+//! - I4: addresses come from private positions and the private capacity only.
+//!
+//! # Ordering
+//! | edge | releasing end | acquiring end | hands over |
+//! |---|---|---|---|
+//! | `ring.publish` | [`TailCursor::publish`] | [`HeadCursor::look`], [`HeadCursor::attach`] | filled elements |
+//! | `ring.free` | [`HeadCursor::store_head`] | [`TailCursor::refresh`], [`TailCursor::attach`] | free elements |
+//! | `ring.adopt` | a former producer's `publish` | [`TailCursor::attach`] | its elements, passed on by the next `publish` |
+//! | `ring.adopt` | a former consumer's `store_head` | [`HeadCursor::attach`] | its reads, passed on by the next `store_head` |
+//!
+//! # Crash argument
+//! | point | killed or stopped here, the others see | repair | cost |
+//! |---|---|---|---|
+//! | producer, before the store of `tail` | nothing of the message or batch | none | the message in hand |
+//! | producer, after it | the whole message or batch | none | nothing |
+//! | consumer, while reading or touching | the message still published, unchanged | none | seen again by a successor |
+//! | consumer, before the store of `head` | up to `period` consumed messages still published | none | seen again by a successor |
+//! | consumer, after it | them freed | none | nothing |
+//!
+//! A successor starts from the published position of its side. Nothing else survives a process, so nothing else
+//! needs care.
+//!
+//! # Not guaranteed
+//! The producer may see "full" while up to `period` consumed elements are not yet stored as free. A hostile peer
+//! can stop sending, fill the ring, or publish positions that make a handle latch `Corrupt`; it cannot make an
+//! operation take more steps, read or write outside of the data, or return to service. Positions wrap after
+//! 2^64 elements: at 10^9 a second, 584 years.
+//!
+//! # Sources
+//! L. Lamport, *Specifying concurrent program modules* (1983), for the two positions; private copies of the
+//! remote position and lazy release are common practice; the touch rule is our own measurement (DESIGN.md).
+
+use tidewire_shm::sync::{AtomicU64, Ordering, Shared, spin_hint};
+
+use crate::error::{Corrupt, CorruptWord, PopError, PushError};
+
+/// How a consumer trades latency, throughput and redelivery; private to it, changeable at any time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Tuning {
+    /// Write one word of each consumed line back unchanged. On by default; off for a mapping that is read-only.
+    pub touch: bool,
+    /// How many pause instructions to wait before looking again after a short look; at most about 100 ns.
+    /// 4 by default, 0 under a model.
+    pub pauses: u32,
+    /// Publish the head after this many elements at the latest; `None` means an eighth of the capacity. A
+    /// successor of a dead consumer sees at most this many again, beside the message or chunk in hand.
+    pub release_every: Option<u64>,
+}
+
+impl Default for Tuning {
+    fn default() -> Self {
+        Self { touch: true, pauses: if cfg!(loom) { 0 } else { 4 }, release_every: None }
+    }
+}
+
+impl Tuning {
+    /// Chooses whether consumed lines are written back.
+    #[must_use]
+    pub const fn touch(mut self, touch: bool) -> Self {
+        self.touch = touch;
+        self
+    }
+
+    /// Chooses the wait before looking again after a short look.
+    #[must_use]
+    pub const fn pauses(mut self, pauses: u32) -> Self {
+        self.pauses = pauses;
+        self
+    }
+
+    /// Chooses after how many elements the head is published at the latest; at least 1.
+    #[must_use]
+    pub const fn release_every(mut self, elements: u64) -> Self {
+        self.release_every = Some(elements);
+        self
+    }
+}
+
+/// The shared words and the size of a ring, from a validated layout.
+#[derive(Clone, Debug)]
+pub(crate) struct Positions {
+    pub(crate) tail: Shared<AtomicU64>,
+    pub(crate) head: Shared<AtomicU64>,
+    pub(crate) capacity: u64,
+    /// Positions are multiples of this.
+    pub(crate) grain: u64,
+}
+
+impl Positions {
+    /// Both positions, checked against I1 and the grain.
+    fn load(&self) -> Result<(u64, u64), Corrupt> {
+        // ORD ring.free: Acquire <- `HeadCursor::store_head`; elements below `head + capacity` may be written.
+        // ORD ring.adopt: Acquire <- a former consumer's `HeadCursor::store_head`; its reads are over.
+        let head = self.head.load(Ordering::Acquire);
+        // ORD ring.publish: Acquire <- `TailCursor::publish`; elements below `tail` are filled.
+        // ORD ring.adopt: Acquire <- a former producer's `TailCursor::publish`; passed on by our own.
+        let tail = self.tail.load(Ordering::Acquire);
+        if head % self.grain != 0 {
+            return Err(Corrupt { what: CorruptWord::Head, found: head });
+        }
+        if tail % self.grain != 0 || tail.wrapping_sub(head) > self.capacity {
+            return Err(Corrupt { what: CorruptWord::Tail, found: tail });
+        }
+        Ok((tail, head))
+    }
+}
+
+/// The producer's side.
+#[derive(Debug)]
+pub(crate) struct TailCursor {
+    tail: u64,
+    /// `tail` may grow up to here; never beyond the true `head + capacity`. Equal to `tail` once corrupt.
+    limit: u64,
+    shared: Positions,
+    corrupt: Option<Corrupt>,
+}
+
+impl TailCursor {
+    /// Starts from the published position: that of a new ring, or of a producer that is gone.
+    pub(crate) fn attach(shared: Positions) -> Result<Self, Corrupt> {
+        let (tail, head) = shared.load()?;
+        let limit = head.wrapping_add(shared.capacity);
+        Ok(Self { tail, limit, shared, corrupt: None })
+    }
+
+    pub(crate) fn position(&self) -> u64 {
+        self.tail
+    }
+
+    pub(crate) fn corruption(&self) -> Option<Corrupt> {
+        self.corrupt
+    }
+
+    /// How many elements may be written at least, without looking at the peer's word.
+    #[inline(always)]
+    pub(crate) fn room(&self) -> u64 {
+        self.limit.wrapping_sub(self.tail)
+    }
+
+    /// Elements in the ring as the consumer last published it; a fresh look.
+    pub(crate) fn len(&self) -> u64 {
+        // ORD advice: Relaxed, a count and nothing more; the true length may be lower, never higher.
+        let head = self.shared.head.load(Ordering::Relaxed);
+        self.tail.wrapping_sub(head).min(self.shared.capacity)
+    }
+
+    /// Succeeds if `n` elements may be written; looks at the peer's word only if the private copy says no.
+    #[inline(always)]
+    pub(crate) fn require(&mut self, n: u64) -> Result<(), PushError> {
+        if self.room() >= n { Ok(()) } else { self.refresh(n) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn refresh(&mut self, n: u64) -> Result<(), PushError> {
+        if let Some(corrupt) = self.corrupt {
+            return Err(PushError::Corrupt(corrupt));
+        }
+        // ORD ring.free: Acquire <- `HeadCursor::store_head`; the consumer is done with what lies below.
+        let head = self.shared.head.load(Ordering::Acquire);
+        if self.tail.wrapping_sub(head) > self.shared.capacity || head % self.shared.grain != 0 {
+            let corrupt = Corrupt { what: CorruptWord::Head, found: head };
+            self.limit = self.tail;
+            self.corrupt = Some(corrupt);
+            return Err(PushError::Corrupt(corrupt));
+        }
+        self.limit = head.wrapping_add(self.shared.capacity);
+        if self.room() >= n { Ok(()) } else { Err(PushError::Full) }
+    }
+
+    /// Publishes the next `n` elements with one store. They are filled, and [`require`](Self::require) allowed them.
+    #[inline(always)]
+    pub(crate) fn publish(&mut self, n: u64) {
+        debug_assert!(n <= self.room(), "published more than was free");
+        self.tail = self.tail.wrapping_add(n);
+        // ORD ring.publish: Release -> `HeadCursor::look`; hands over the elements below the new tail.
+        self.shared.tail.store(self.tail, Ordering::Release);
+    }
+}
+
+/// The consumer's side.
+#[derive(Debug)]
+pub(crate) struct HeadCursor {
+    head: u64,
+    /// Elements below may be consumed without a look at anything: at most `seen` and `published + period`.
+    stop: u64,
+    seen: u64,
+    published: u64,
+    period: u64,
+    /// The last look found something.
+    hot: bool,
+    /// The last two looks found something, the last one little: wait a moment before the next.
+    thin: bool,
+    /// Fewer elements than this are little.
+    little: u64,
+    pauses: u32,
+    touch: bool,
+    shared: Positions,
+    corrupt: Option<Corrupt>,
+}
+
+impl HeadCursor {
+    /// Starts from the published position: that of a new ring, or of a consumer that is gone.
+    pub(crate) fn attach(shared: Positions, little: u64) -> Result<Self, Corrupt> {
+        let (tail, head) = shared.load()?;
+        let mut cursor = Self {
+            head,
+            stop: head,
+            seen: tail,
+            published: head,
+            period: 1,
+            hot: false,
+            thin: false,
+            little: little.min(shared.capacity / 4),
+            pauses: 0,
+            touch: true,
+            shared,
+            corrupt: None,
+        };
+        cursor.tune(Tuning::default());
+        Ok(cursor)
+    }
+
+    pub(crate) fn tune(&mut self, tuning: Tuning) {
+        let capacity = self.shared.capacity;
+        self.period = tuning.release_every.unwrap_or(capacity / 8).clamp(1, capacity);
+        self.pauses = tuning.pauses;
+        self.touch = tuning.touch;
+        self.stop = self.head;
+    }
+
+    pub(crate) fn position(&self) -> u64 {
+        self.head
+    }
+
+    pub(crate) fn corruption(&self) -> Option<Corrupt> {
+        self.corrupt
+    }
+
+    #[inline(always)]
+    pub(crate) fn touches(&self) -> bool {
+        self.touch
+    }
+
+    /// Elements that are known to be published, without looking at the peer's word.
+    #[inline(always)]
+    pub(crate) fn window(&self) -> u64 {
+        self.seen.wrapping_sub(self.head)
+    }
+
+    /// Elements in the ring; a fresh look.
+    pub(crate) fn len(&self) -> u64 {
+        // ORD advice: Relaxed, a count and nothing more; the true length may be higher, never lower.
+        let tail = self.shared.tail.load(Ordering::Relaxed);
+        tail.wrapping_sub(self.head).min(self.shared.capacity)
+    }
+
+    /// Succeeds if at least one element may be consumed.
+    #[inline(always)]
+    pub(crate) fn require_one(&mut self) -> Result<(), PopError> {
+        if self.head == self.stop { self.next_window() } else { Ok(()) }
+    }
+
+    /// How many of `max` elements may be consumed, at least one; looks again only if fewer than `max` are known.
+    #[inline(always)]
+    pub(crate) fn require_up_to(&mut self, max: u64) -> Result<u64, PopError> {
+        if self.window() < max {
+            self.look()?;
+        }
+        Ok(self.window().min(max))
+    }
+
+    /// The slow step of [`require_one`](Self::require_one): release what is due, look if nothing is known.
+    #[cold]
+    #[inline(never)]
+    fn next_window(&mut self) -> Result<(), PopError> {
+        self.release_if_due();
+        if self.head == self.seen {
+            self.look()?;
+        }
+        let due = self.period - self.unpublished();
+        self.stop = self.head.wrapping_add(self.window().min(due));
+        Ok(())
+    }
+
+    /// Reads the tail again. On success at least one element is known.
+    #[cold]
+    #[inline(never)]
+    fn look(&mut self) -> Result<(), PopError> {
+        if let Some(corrupt) = self.corrupt {
+            return Err(PopError::Corrupt(corrupt));
+        }
+        if self.thin && self.head == self.seen {
+            for _ in 0..self.pauses {
+                spin_hint();
+            }
+        }
+        // ORD ring.publish: Acquire <- `TailCursor::publish`; elements below `tail` are filled.
+        let tail = self.shared.tail.load(Ordering::Acquire);
+        let found = tail.wrapping_sub(self.head);
+        // A tail that went back below what was seen lies, even where the window still fits.
+        if found > self.shared.capacity || found < self.window() || tail % self.shared.grain != 0 {
+            return Err(PopError::Corrupt(self.latch(CorruptWord::Tail, tail)));
+        }
+        if found == 0 {
+            self.hot = false;
+            self.thin = false;
+            self.store_head();
+            return Err(PopError::Empty);
+        }
+        self.thin = self.hot && found < self.little;
+        self.hot = true;
+        self.seen = tail;
+        Ok(())
+    }
+
+    /// Ends this handle: what a peer published cannot be.
+    #[cold]
+    pub(crate) fn latch(&mut self, what: CorruptWord, found: u64) -> Corrupt {
+        let corrupt = Corrupt { what, found };
+        self.corrupt = Some(corrupt);
+        self.seen = self.head;
+        self.stop = self.head;
+        corrupt
+    }
+
+    /// Consumes one element that [`require_one`](Self::require_one) allowed.
+    #[inline(always)]
+    pub(crate) fn advance_one(&mut self) {
+        self.head = self.head.wrapping_add(1);
+    }
+
+    /// Consumes `n` elements within the [`window`](Self::window).
+    #[inline(always)]
+    pub(crate) fn advance(&mut self, n: u64) {
+        debug_assert!(n <= self.window(), "consumed more than was published");
+        self.head = self.head.wrapping_add(n);
+        self.stop = self.head;
+        self.release_if_due();
+    }
+
+    #[inline(always)]
+    fn unpublished(&self) -> u64 {
+        self.head.wrapping_sub(self.published)
+    }
+
+    #[inline(always)]
+    fn release_if_due(&mut self) {
+        if self.unpublished() >= self.period {
+            self.store_head();
+        }
+    }
+
+    /// Gives everything consumed back to the producer.
+    #[inline(always)]
+    pub(crate) fn store_head(&mut self) {
+        if self.published != self.head && self.corrupt.is_none() {
+            // ORD ring.free: Release -> `TailCursor::refresh`; reads and touches below the head are over.
+            self.shared.head.store(self.head, Ordering::Release);
+            self.published = self.head;
+        }
+    }
+}

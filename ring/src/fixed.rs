@@ -1,0 +1,652 @@
+//! A ring of fixed slots: one producer, one consumer, messages of one plain type `T`.
+//!
+//! The protocol, its orderings and its crash argument are those of [`cursor`](crate::cursor): element = slot. This
+//! file says how a slot is written, read and touched. All operations are wait-free and make no system calls.
+//!
+//! # Memory layout
+//! ```text
+//! layout        see `layout`: header, tail line, head line, two owner lines
+//! data + 0      slot 0     size_of::<T>() bytes, no padding between slots
+//! data + size   slot 1
+//! ...           position p lives in slot p % capacity
+//! ```
+//!
+//! # Protocol
+//! | operation | shared accesses, in order |
+//! |---|---|
+//! | [`Producer::push`] | (head, if the private copy says full) slot, tail |
+//! | [`Producer::push_slice`], [`Reservation::commit`] | (head) slots, tail once: all of it or nothing |
+//! | [`Consumer::pop`] | (tail, if nothing more is known; head, if a release is due) slot, touch |
+//! | [`Consumer::pop_into`], [`Chunk::release`] | (tail) slots, touch, (head) |
+//!
+//! # Invariants
+//! - S1: `T` is plain old data (`bytemuck::Pod`): any bytes are a `T`, no padding leaks, and a slot of stale bytes is
+//!   still a `T`. So a torn or hostile slot is a wrong value, never undefined behaviour.
+//! - S2: a slot's offset is `(position & mask) * size_of::<T>()` with the private mask, hence within the data.
+//! - S3: with I2 of [`cursor`](crate::cursor), no two handles that follow the protocol access a slot at one time.
+//!
+//! # Not guaranteed
+//! With [`Untrusted`](tidewire_shm::Untrusted) peers a message may hold any bytes: validate it as you would a packet.
+//!
+//! # Examples
+//! ```
+//! use tidewire_ring::fixed::Ring;
+//! use tidewire_ring::{PopError, PushError};
+//!
+//! let ring = Ring::<u64>::on_heap(4)?;
+//! let (mut producer, mut consumer) = ring.split()?;
+//! for i in 0..4 {
+//!     producer.push(i)?;
+//! }
+//! assert_eq!(producer.push(4), Err(PushError::Full));
+//! assert_eq!(consumer.pop(), Ok(0));
+//! assert_eq!(consumer.drain().collect::<Vec<_>>(), [1, 2, 3]);
+//! assert_eq!(consumer.pop(), Err(PopError::Empty));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use core::fmt;
+use core::marker::PhantomData;
+
+use bytemuck::Pod;
+use tidewire_shm::sync::Payload;
+use tidewire_shm::{CACHE_LINE_BYTES, Region, Trust, Trusted};
+
+use crate::cursor::{HeadCursor, Positions, TailCursor, Tuning};
+use crate::error::{AttachError, Corrupt, CreateError, PopError, PushError};
+use crate::layout::{KIND_FIXED, Layout, Options, Shape, Side};
+use crate::role::{Owner, Role};
+use crate::touch::touch_lines;
+
+mod chunk;
+
+pub use chunk::{Chunk, Drain, Reservation};
+
+/// Messages that count as few when the consumer decides whether to wait a moment before it looks again.
+const LITTLE: u64 = 256;
+
+
+const fn shape<T: Pod>() -> Shape {
+    Shape { kind: KIND_FIXED, element_bytes: size_of::<T>(), element_align: align_of::<T>(), min_capacity: 1 }
+}
+
+/// A ring in a region, created or opened and validated; gives out its two roles.
+///
+/// `L` says whether the peers are trusted (see [`Trust`]).
+pub struct Ring<T, L: Trust = Trusted> {
+    region: Region<L>,
+    layout: Layout,
+    element: PhantomData<fn(T) -> T>,
+}
+
+impl<T, L: Trust> fmt::Debug for Ring<T, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ring").field("capacity", &self.layout.capacity).finish_non_exhaustive()
+    }
+}
+
+impl<T: Pod> Ring<T, Trusted> {
+    /// A ring on the heap, for threads of this process.
+    ///
+    /// # Errors
+    /// [`CreateError`] if the capacity is no power of two, `T` is empty, or memory is short.
+    #[cfg(feature = "alloc")]
+    pub fn on_heap(capacity: usize) -> Result<Self, CreateError> {
+        let bytes = Self::bytes(capacity, &Options::new())?;
+        Self::create(Region::heap(bytes)?, capacity, &Options::new())
+    }
+}
+
+impl<T: Pod, L: Trust> Ring<T, L> {
+    /// Bytes of region that a ring of `capacity` messages needs.
+    ///
+    /// # Errors
+    /// [`CreateError`] if the capacity is no power of two or `T` is empty.
+    pub fn bytes(capacity: usize, options: &Options) -> Result<usize, CreateError> {
+        shape::<T>().bytes(capacity, options)
+    }
+
+    /// Creates an empty ring in a region that nobody else uses yet.
+    ///
+    /// # Errors
+    /// [`CreateError`] if the capacity is no power of two, `T` is empty, or the region is too short.
+    ///
+    /// # Examples
+    /// ```
+    /// use tidewire_ring::Options;
+    /// use tidewire_ring::fixed::Ring;
+    /// use tidewire_shm::Region;
+    ///
+    /// let bytes = Ring::<u64>::bytes(1024, &Options::new())?;
+    /// let ring = Ring::<u64>::create(Region::heap(bytes)?, 1024, &Options::new())?;
+    /// assert_eq!(ring.capacity(), 1024);
+    /// # Ok::<(), tidewire_ring::CreateError>(())
+    /// ```
+    pub fn create(region: Region<L>, capacity: usize, options: &Options) -> Result<Self, CreateError> {
+        let layout = shape::<T>().create(&region, capacity, options)?;
+        Ok(Self { region, layout, element: PhantomData })
+    }
+
+    /// Opens a ring that somebody created; the header is read once and never again.
+    ///
+    /// # Errors
+    /// [`AttachError::Incompatible`] names the first field that differs from what `T` and `type_fingerprint`
+    /// would have written.
+    pub fn open(region: Region<L>, type_fingerprint: u64) -> Result<Self, AttachError> {
+        let layout = shape::<T>().open(&region, type_fingerprint)?;
+        Ok(Self { region, layout, element: PhantomData })
+    }
+
+    /// Messages that fit.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.layout.capacity
+    }
+
+    /// Takes both roles, for two threads of this process.
+    ///
+    /// # Errors
+    /// As [`producer`](Self::producer) and [`consumer`](Self::consumer).
+    pub fn split(self) -> Result<(Producer<T, L>, Consumer<T, L>), AttachError> {
+        Ok((self.producer()?, self.consumer()?))
+    }
+
+    /// Takes the producer's role, which must be free, and continues at the published tail.
+    ///
+    /// # Errors
+    /// [`AttachError::RoleTaken`] if it has an owner, [`AttachError::Corrupt`] if the positions cannot be.
+    pub fn producer(&self) -> Result<Producer<T, L>, AttachError> {
+        Producer::attach(self, Role::claim(self.owner_word(Side::Producer))?)
+    }
+
+    /// Takes the consumer's role, which must be free, and continues at the published head.
+    ///
+    /// # Errors
+    /// As [`producer`](Self::producer).
+    pub fn consumer(&self) -> Result<Consumer<T, L>, AttachError> {
+        Consumer::attach(self, Role::claim(self.owner_word(Side::Consumer))?)
+    }
+
+    /// Who holds the producer's role now.
+    #[must_use]
+    pub fn producer_owner(&self) -> Option<Owner> {
+        Role::owner_of(&self.owner_word(Side::Producer))
+    }
+
+    /// Who holds the consumer's role now.
+    #[must_use]
+    pub fn consumer_owner(&self) -> Option<Owner> {
+        Role::owner_of(&self.owner_word(Side::Consumer))
+    }
+
+    /// Replaces a producer that died: everything it published stays, the message in its hand is gone.
+    ///
+    /// # Errors
+    /// [`AttachError::OwnerChanged`] if `dead` is not the owner (any more), [`AttachError::Corrupt`] if the
+    /// positions cannot be.
+    ///
+    /// # Safety
+    /// `dead` will never run another instruction on this ring, and its death happened before this call: the
+    /// kernel said so (a wait for the process, or a lock that its death released). A timeout is no proof.
+    pub unsafe fn replace_producer(&self, dead: Owner) -> Result<Producer<T, L>, AttachError> {
+        Producer::attach(self, Role::replace(self.owner_word(Side::Producer), dead)?)
+    }
+
+    /// Replaces a consumer that died: what it had not yet released is seen again, at most
+    /// [`Tuning::release_every`] messages beside the chunk in its hand.
+    ///
+    /// # Errors
+    /// As [`replace_producer`](Self::replace_producer).
+    ///
+    /// # Safety
+    /// As [`replace_producer`](Self::replace_producer).
+    pub unsafe fn replace_consumer(&self, dead: Owner) -> Result<Consumer<T, L>, AttachError> {
+        Consumer::attach(self, Role::replace(self.owner_word(Side::Consumer), dead)?)
+    }
+
+    fn owner_word(&self, side: Side) -> tidewire_shm::sync::Shared<tidewire_shm::sync::AtomicU64> {
+        // SAFETY: an owner word of a validated layout; handles that keep it keep the region, too.
+        unsafe { self.region.atomic_u64(self.layout.owner(side)) }
+    }
+
+    fn positions(&self) -> Positions {
+        Positions {
+            // SAFETY: a position word of a validated layout; handles that keep it keep the region, too.
+            tail: unsafe { self.region.atomic_u64(self.layout.position(Side::Producer)) },
+            // SAFETY: as above.
+            head: unsafe { self.region.atomic_u64(self.layout.position(Side::Consumer)) },
+            capacity: self.layout.capacity as u64,
+            grain: 1,
+        }
+    }
+
+    fn slots(&self) -> Slots<T, L> {
+        Slots {
+            // SAFETY: the data of a validated layout, which holds no control words; kept with the region.
+            data: unsafe { self.region.payload(self.layout.data_offset(), self.layout.data_bytes) },
+            mask: self.layout.capacity as u64 - 1,
+            // SAFETY: the handles of one ring follow one protocol: the roles are claimed by their owner words.
+            _region: unsafe { self.region.alias() },
+            element: PhantomData,
+        }
+    }
+}
+
+/// The data of a ring as slots, and what keeps it alive.
+struct Slots<T, L: Trust> {
+    data: Payload,
+    mask: u64,
+    _region: Region<L>,
+    element: PhantomData<fn(T) -> T>,
+}
+
+impl<T: Pod, L: Trust> Slots<T, L> {
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "the mask is below the capacity, a usize")]
+    fn index(&self, position: u64) -> usize {
+        (position & self.mask) as usize
+    }
+
+    /// S2: the offset of a position's slot, at most `data.len() - size_of::<T>()`.
+    #[inline(always)]
+    fn offset(&self, position: u64) -> usize {
+        self.index(position) * size_of::<T>()
+    }
+
+    /// How many of `n` slots from `position` on lie before the wrap.
+    #[inline(always)]
+    fn before_wrap(&self, position: u64, n: usize) -> usize {
+        n.min(self.data.len() / size_of::<T>() - self.index(position))
+    }
+
+    /// # Safety
+    /// The slot is the caller's to read (I2).
+    #[inline(always)]
+    unsafe fn read(&self, position: u64) -> T {
+        // SAFETY: S2; aligned because data and size are; S1; the caller's promise.
+        unsafe { self.data.load(self.offset(position)) }
+    }
+
+    /// # Safety
+    /// The slot is the caller's to read (I2).
+    #[inline(always)]
+    unsafe fn read_to(&self, position: u64, to: &mut T) {
+        // SAFETY: S2; aligned because data and size are; S1; the caller's promise.
+        unsafe { self.data.load_to(self.offset(position), to) };
+    }
+
+    /// # Safety
+    /// The slot is the caller's to write (I2).
+    #[inline(always)]
+    unsafe fn write(&self, position: u64, value: &T) {
+        // SAFETY: S2; aligned because data and size are; S1; the caller's promise.
+        unsafe { self.data.store(self.offset(position), value) };
+    }
+
+    /// Copies messages in, across the wrap.
+    ///
+    /// # Safety
+    /// The slots are the caller's to write (I2).
+    unsafe fn write_slice(&self, position: u64, values: &[T]) {
+        let (front, back) = values.split_at(self.before_wrap(position, values.len()));
+        for (values, at) in [(front, position), (back, position.wrapping_add(front.len() as u64))] {
+            // SAFETY: S2 for the first slot; `before_wrap` for the rest; the caller's promise.
+            unsafe { self.data.write_bytes(self.offset(at), values.as_ptr().cast(), size_of_val(values)) };
+        }
+    }
+
+    /// Copies messages out, across the wrap.
+    ///
+    /// # Safety
+    /// The slots are the caller's to read (I2).
+    unsafe fn read_slice(&self, position: u64, values: &mut [T]) {
+        let (front, back) = values.split_at_mut(self.before_wrap(position, values.len()));
+        let next = position.wrapping_add(front.len() as u64);
+        for (values, at) in [(front, position), (back, next)] {
+            // SAFETY: S2 for the first slot; `before_wrap` for the rest; S1; the caller's promise.
+            unsafe { self.data.read_bytes(self.offset(at), values.as_mut_ptr().cast(), size_of_val(values)) };
+        }
+    }
+
+    /// Touches the lines that end in these slots.
+    ///
+    /// # Safety
+    /// The slots are the caller's until it frees them, and not borrowed.
+    #[inline(always)]
+    unsafe fn touch(&self, position: u64, n: usize) {
+        let front = self.before_wrap(position, n);
+        for (at, n) in [(position, front), (position.wrapping_add(front as u64), n - front)] {
+            // SAFETY: S2 and `before_wrap`; the caller's promise.
+            unsafe { self.touch_run(self.offset(at), n * size_of::<T>()) };
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn touch_run(&self, offset: usize, len: usize) {
+        if size_of::<T>().is_multiple_of(8) {
+            // SAFETY: the caller's promise; sizes and offsets are multiples of eight.
+            unsafe { touch_lines::<true>(&self.data, offset, len) };
+        } else {
+            // SAFETY: the caller's promise.
+            unsafe { touch_lines::<false>(&self.data, offset, len) };
+        }
+    }
+}
+
+/// The producing end of a ring. One per ring; `Send`, not `Sync`, not `Clone`.
+///
+/// Dropping it frees the role; everything pushed stays.
+pub struct Producer<T, L: Trust = Trusted> {
+    cursor: TailCursor,
+    role: Role,
+    slots: Slots<T, L>,
+    not_sync: PhantomData<core::cell::Cell<()>>,
+}
+
+impl<T: Pod, L: Trust> Producer<T, L> {
+    fn attach(ring: &Ring<T, L>, role: Role) -> Result<Self, AttachError> {
+        let cursor = TailCursor::attach(ring.positions())?;
+        Ok(Self { cursor, role, slots: ring.slots(), not_sync: PhantomData })
+    }
+
+    /// Pushes one message.
+    ///
+    /// # Guarantees
+    /// Wait-free; no system call. If it returns `Ok` the message is published: it survives the death of this
+    /// process. Killed before, nothing of it is seen.
+    ///
+    /// # Errors
+    /// [`PushError::Full`] if there is no room (the consumer may have consumed up to
+    /// [`Tuning::release_every`] messages that it has not released yet), [`PushError::Corrupt`] for good once the
+    /// consumer published an impossible position.
+    #[inline]
+    pub fn push(&mut self, value: T) -> Result<(), PushError> {
+        self.push_from(&value)
+    }
+
+    /// Pushes a copy of one message from where it lies; for types that are too large to pass by value.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    #[inline]
+    pub fn push_from(&mut self, value: &T) -> Result<(), PushError> {
+        self.cursor.require(1)?;
+        // SAFETY: I2: `require` says that the slot at the tail is free.
+        unsafe { self.slots.write(self.cursor.position(), value) };
+        self.cursor.publish(1);
+        Ok(())
+    }
+
+    /// Pushes all messages of a slice with one publication, or none of them.
+    ///
+    /// # Guarantees
+    /// As [`push`](Self::push), for the whole batch: no observer, and no crash, shows a part of it.
+    ///
+    /// # Errors
+    /// [`PushError::Full`] if they do not all fit now; more than [`capacity`](Self::capacity) never do.
+    #[inline]
+    pub fn push_slice(&mut self, values: &[T]) -> Result<(), PushError> {
+        self.cursor.require(values.len() as u64)?;
+        if values.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: I2: `require` says that as many slots are free.
+        unsafe { self.slots.write_slice(self.cursor.position(), values) };
+        self.cursor.publish(values.len() as u64);
+        Ok(())
+    }
+
+    /// Reserves `n` free slots to be filled in place; nothing is published before
+    /// [`Reservation::commit`].
+    ///
+    /// # Errors
+    /// As [`push_slice`](Self::push_slice).
+    pub fn reserve(&mut self, n: usize) -> Result<Reservation<'_, T, L>, PushError> {
+        self.cursor.require(n as u64)?;
+        Ok(Reservation::new(self, n))
+    }
+
+    /// Messages that fit.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.slots.data.len() / size_of::<T>()
+    }
+
+    /// Messages published and not yet released. A running consumer can only make it smaller.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        usize::try_from(self.cursor.len()).unwrap_or(usize::MAX)
+    }
+
+    /// Messages that may be pushed now. A running consumer can only make it larger.
+    #[must_use]
+    pub fn free(&self) -> usize {
+        self.capacity() - self.len()
+    }
+
+    /// Whether nothing is unreleased. A running consumer can only turn `false` into `true`.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether a push would find no room. A running consumer can only turn `true` into `false`.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.free() == 0
+    }
+
+    /// How many messages were ever published: the position of the next one.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.cursor.position()
+    }
+
+    /// What made this handle useless, if anything did.
+    #[must_use]
+    pub fn corruption(&self) -> Option<Corrupt> {
+        self.cursor.corruption()
+    }
+
+    /// This handle's name in the owner word.
+    #[must_use]
+    pub fn owner(&self) -> Owner {
+        self.role.owner()
+    }
+}
+
+/// The consuming end of a ring. One per ring; `Send`, not `Sync`, not `Clone`.
+///
+/// Dropping it releases what it consumed and frees the role.
+pub struct Consumer<T, L: Trust = Trusted> {
+    cursor: HeadCursor,
+    role: Role,
+    slots: Slots<T, L>,
+    not_sync: PhantomData<core::cell::Cell<()>>,
+}
+
+impl<T, L: Trust> Drop for Consumer<T, L> {
+    fn drop(&mut self) {
+        self.cursor.store_head();
+    }
+}
+
+impl<T: Pod, L: Trust> Consumer<T, L> {
+    fn attach(ring: &Ring<T, L>, role: Role) -> Result<Self, AttachError> {
+        let cursor = HeadCursor::attach(ring.positions(), LITTLE)?;
+        Ok(Self { cursor, role, slots: ring.slots(), not_sync: PhantomData })
+    }
+
+    /// Pops one message.
+    ///
+    /// # Guarantees
+    /// Wait-free; no system call. The slot is released to the producer at the latest after
+    /// [`Tuning::release_every`] messages, or when the ring is found empty.
+    ///
+    /// # Errors
+    /// [`PopError::Empty`] if there is none now, [`PopError::Corrupt`] for good once the producer published an
+    /// impossible position.
+    #[inline]
+    pub fn pop(&mut self) -> Result<T, PopError> {
+        self.cursor.require_one()?;
+        // SAFETY: I2: `require_one` says that the slot at the head is published.
+        let value = unsafe { self.slots.read(self.cursor.position()) };
+        self.consume_one();
+        Ok(value)
+    }
+
+    /// Pops one message to where it shall lie; for types that are too large to return by value.
+    ///
+    /// # Errors
+    /// As [`pop`](Self::pop); then `to` is unchanged.
+    #[inline]
+    pub fn pop_to(&mut self, to: &mut T) -> Result<(), PopError> {
+        self.cursor.require_one()?;
+        // SAFETY: I2: `require_one` says that the slot at the head is published.
+        unsafe { self.slots.read_to(self.cursor.position(), to) };
+        self.consume_one();
+        Ok(())
+    }
+
+    /// Touches and consumes the slot at the head, which was just read.
+    #[inline(always)]
+    fn consume_one(&mut self) {
+        let position = self.cursor.position();
+        if size_of::<T>() < CACHE_LINE_BYTES {
+            self.prefetch_next_line(position);
+        }
+        if self.cursor.touches() {
+            // SAFETY: I2: the slot is ours until the head is stored, and nothing borrows it.
+            unsafe { self.slots.touch_run(self.slots.offset(position), size_of::<T>()) };
+        }
+        self.cursor.advance_one();
+    }
+
+    /// Small slots share lines: fetch the next line when the first slot of one is read.
+    #[inline(always)]
+    fn prefetch_next_line(&self, position: u64) {
+        let offset = self.slots.offset(position);
+        if offset % CACHE_LINE_BYTES < size_of::<T>() {
+            self.slots.data.prefetch(offset + CACHE_LINE_BYTES);
+        }
+    }
+
+    /// Copies the next message without consuming it.
+    ///
+    /// # Errors
+    /// As [`pop`](Self::pop).
+    pub fn peek(&mut self) -> Result<T, PopError> {
+        self.cursor.require_one()?;
+        // SAFETY: I2: `require_one` says that the slot at the head is published.
+        Ok(unsafe { self.slots.read(self.cursor.position()) })
+    }
+
+    /// Pops up to `to.len()` messages and says how many; at least one.
+    ///
+    /// # Errors
+    /// As [`pop`](Self::pop). An empty `to` takes nothing and returns `Ok(0)`.
+    #[inline]
+    pub fn pop_into(&mut self, to: &mut [T]) -> Result<usize, PopError> {
+        let position = self.cursor.position();
+        if to.is_empty() {
+            return Ok(0);
+        }
+        let n = self.cursor.require_up_to(to.len() as u64)?;
+        #[expect(clippy::cast_possible_truncation, reason = "at most `to.len()`")]
+        let values = to.split_at_mut(n as usize).0;
+        // SAFETY: I2: `require_up_to` says that as many slots are published.
+        unsafe { self.slots.read_slice(position, values) };
+        if self.cursor.touches() {
+            // SAFETY: I2: the slots are ours until the head is stored, and nothing borrows them.
+            unsafe { self.slots.touch(position, values.len()) };
+        }
+        self.cursor.advance(n);
+        Ok(values.len())
+    }
+
+    /// Up to `max` messages to be read in place; nothing is consumed before [`Chunk::release`].
+    ///
+    /// # Errors
+    /// As [`pop`](Self::pop). `max` zero gives an empty chunk.
+    pub fn read_chunk(&mut self, max: usize) -> Result<Chunk<'_, T, L>, PopError> {
+        let n = if max == 0 { 0 } else { self.cursor.require_up_to(max as u64)? };
+        #[expect(clippy::cast_possible_truncation, reason = "at most `max`")]
+        Ok(Chunk::new(self, n as usize))
+    }
+
+    /// Pops message after message until the ring is empty or corrupt.
+    pub fn drain(&mut self) -> Drain<'_, T, L> {
+        Drain::new(self)
+    }
+
+    /// Releases everything consumed to the producer now.
+    pub fn release(&mut self) {
+        self.cursor.store_head();
+    }
+
+    /// Changes how this consumer waits, touches and releases.
+    pub fn tune(&mut self, tuning: Tuning) {
+        self.cursor.tune(tuning);
+    }
+
+    /// Messages that fit.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.slots.data.len() / size_of::<T>()
+    }
+
+    /// Messages that may be popped now. A running producer can only make it larger.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        usize::try_from(self.cursor.len()).unwrap_or(usize::MAX)
+    }
+
+    /// Slots that hold no message. A running producer can only make it smaller.
+    #[must_use]
+    pub fn free(&self) -> usize {
+        self.capacity() - self.len()
+    }
+
+    /// Whether a pop would find nothing. A running producer can only turn `true` into `false`.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Whether every slot holds a message. A running producer can only turn `false` into `true`.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.free() == 0
+    }
+
+    /// How many messages were ever consumed: the position of the next one.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.cursor.position()
+    }
+
+    /// What made this handle useless, if anything did.
+    #[must_use]
+    pub fn corruption(&self) -> Option<Corrupt> {
+        self.cursor.corruption()
+    }
+
+    /// This handle's name in the owner word.
+    #[must_use]
+    pub fn owner(&self) -> Owner {
+        self.role.owner()
+    }
+}
+
+impl<T, L: Trust> fmt::Debug for Producer<T, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Producer").field("position", &self.cursor.position()).finish_non_exhaustive()
+    }
+}
+
+impl<T, L: Trust> fmt::Debug for Consumer<T, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer").field("position", &self.cursor.position()).finish_non_exhaustive()
+    }
+}
+

@@ -1,0 +1,237 @@
+//! Where the words and the data of a ring lie.
+//!
+//! # Memory layout
+//! ```text
+//! line stride   page stride   owner      what
+//!           0             0   creator    header (128 bytes), written once
+//!         128          4096   producer   tail u64: everything below is published
+//!         256          8448   consumer   head u64: everything below is free again
+//!         384          4224   producer   owner u64; bell u32 at +8 and 12 reserved bytes
+//!         512          8576   consumer   owner u64; bell u32 at +8 and 12 reserved bytes
+//!         640         12288   both       data, 128-byte aligned: slots or records
+//! ```
+//! Each row is a 128-byte line. With page stride the producer's lines fill page 1 and the consumer's page 2, at
+//! different offsets inside their pages so that the two hot lines never share a cache set.
+
+use tidewire_shm::{Field, HEADER_BYTES, Header, Incompatible, LINE_BYTES, Region, RoleStride, Trust};
+
+use crate::error::CreateError;
+
+/// The header kind of a ring of fixed slots.
+pub const KIND_FIXED: u32 = 0x0001_0001;
+/// The header kind of a ring of byte records.
+pub const KIND_BYTES: u32 = 0x0001_0002;
+
+/// What a creator may choose beside the capacity.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Options {
+    /// How far apart the two sides' control words lie.
+    pub role_stride: RoleStride,
+    /// A name for the element type, compared when the ring is opened; 0 says none.
+    pub type_fingerprint: u64,
+}
+
+impl Options {
+    /// The defaults: line stride, no type fingerprint.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { role_stride: RoleStride::Line, type_fingerprint: 0 }
+    }
+
+    /// Chooses the role stride.
+    #[must_use]
+    pub const fn role_stride(mut self, stride: RoleStride) -> Self {
+        self.role_stride = stride;
+        self
+    }
+
+    /// Names the element type.
+    #[must_use]
+    pub const fn type_fingerprint(mut self, fingerprint: u64) -> Self {
+        self.type_fingerprint = fingerprint;
+        self
+    }
+}
+
+/// One side of a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    Producer,
+    Consumer,
+}
+
+impl Side {
+    fn number(self) -> usize {
+        match self {
+            Self::Producer => 0,
+            Self::Consumer => 1,
+        }
+    }
+}
+
+/// What kind of element a ring holds; the shape half of a [`Layout`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    pub(crate) kind: u32,
+    pub(crate) element_bytes: usize,
+    pub(crate) element_align: usize,
+    /// The smallest capacity, in elements.
+    pub(crate) min_capacity: usize,
+}
+
+/// Validated, private, never read from shared memory again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub(crate) capacity: usize,
+    pub(crate) data_bytes: usize,
+    stride: RoleStride,
+}
+
+impl Shape {
+    /// The largest data area; keeps every sum of offsets within 63 bits.
+    const MAX_DATA_BYTES: usize = 1 << (usize::BITS - 4);
+    const MAX_ELEMENT_BYTES: usize = 1 << 31;
+
+    fn max_capacity(&self) -> usize {
+        let most = Self::MAX_DATA_BYTES / self.element_bytes.max(1);
+        1 << most.ilog2()
+    }
+
+    fn layout(&self, capacity: usize, stride: RoleStride) -> Result<Layout, CreateError> {
+        let &Self { element_bytes: bytes, element_align: align, min_capacity: min, .. } = self;
+        if bytes == 0 || bytes > Self::MAX_ELEMENT_BYTES || align > LINE_BYTES {
+            return Err(CreateError::Element { bytes, align });
+        }
+        let max = self.max_capacity();
+        if !capacity.is_power_of_two() || capacity < min || capacity > max {
+            return Err(CreateError::Capacity { min, max, found: capacity });
+        }
+        Ok(Layout { capacity, data_bytes: capacity * bytes, stride })
+    }
+
+    /// Bytes that a ring of this shape needs.
+    pub(crate) fn bytes(&self, capacity: usize, options: &Options) -> Result<usize, CreateError> {
+        Ok(self.layout(capacity, options.role_stride)?.total_bytes())
+    }
+
+    /// Zeroes the control words and writes the header.
+    pub(crate) fn create<L: Trust>(
+        &self,
+        region: &Region<L>,
+        capacity: usize,
+        options: &Options,
+    ) -> Result<Layout, CreateError> {
+        let layout = self.layout(capacity, options.role_stride)?;
+        let too_small = CreateError::RegionTooSmall { needed: layout.total_bytes(), found: region.len() };
+        if layout.total_bytes() > region.len() {
+            return Err(too_small);
+        }
+        layout.clear(region);
+        let header = Header {
+            kind: self.kind,
+            total_bytes: layout.total_bytes() as u64,
+            capacity: capacity as u64,
+            element_bytes: self.element_bytes as u64,
+            element_align: self.element_align as u64,
+            type_fingerprint: options.type_fingerprint,
+            role_stride: options.role_stride,
+            data_offset: layout.data_offset() as u64,
+            origin: region.origin(),
+        };
+        header.write(region).map_err(|_| too_small)?;
+        Ok(layout)
+    }
+
+    /// Reads the header once and compares every field with what this shape would have written.
+    pub(crate) fn open<L: Trust>(
+        &self,
+        region: &Region<L>,
+        type_fingerprint: u64,
+    ) -> Result<Layout, Incompatible> {
+        let header = Header::read(region)?;
+        let same = |field, expected: u64, found: u64| {
+            if expected == found { Ok(()) } else { Err(Incompatible::new(field, expected, found)) }
+        };
+        same(Field::Kind, self.kind.into(), header.kind.into())?;
+        same(Field::ElementBytes, self.element_bytes as u64, header.element_bytes)?;
+        same(Field::ElementAlign, self.element_align as u64, header.element_align)?;
+        same(Field::TypeFingerprint, type_fingerprint, header.type_fingerprint)?;
+        let bad_capacity = Incompatible::new(Field::Capacity, self.min_capacity as u64, header.capacity);
+        let capacity = usize::try_from(header.capacity).map_err(|_| bad_capacity)?;
+        let layout = self.layout(capacity, header.role_stride).map_err(|_| bad_capacity)?;
+        same(Field::DataOffset, layout.data_offset() as u64, header.data_offset)?;
+        same(Field::TotalBytes, layout.total_bytes() as u64, header.total_bytes)?;
+        Ok(layout)
+    }
+}
+
+impl Layout {
+    /// The line of a side: number 0 holds its position, number 1 its owner and bell.
+    fn line(&self, side: Side, number: usize) -> usize {
+        let side = side.number();
+        match self.stride {
+            RoleStride::Line => HEADER_BYTES + (2 * number + side) * LINE_BYTES,
+            stride => (1 + side) * stride.bytes() + (2 * side + number) * LINE_BYTES,
+        }
+    }
+
+    /// The side's position word.
+    pub(crate) fn position(&self, side: Side) -> usize {
+        self.line(side, 0)
+    }
+
+    /// The side's owner word.
+    pub(crate) fn owner(&self, side: Side) -> usize {
+        self.line(side, 1)
+    }
+
+    pub(crate) fn data_offset(&self) -> usize {
+        match self.stride {
+            RoleStride::Line => HEADER_BYTES + 4 * LINE_BYTES,
+            stride => 3 * stride.bytes(),
+        }
+    }
+
+    fn total_bytes(&self) -> usize {
+        self.data_offset() + self.data_bytes
+    }
+
+    fn clear<L: Trust>(&self, region: &Region<L>) {
+        use tidewire_shm::sync::Ordering;
+        for side in [Side::Producer, Side::Consumer] {
+            for offset in [self.position(side), self.owner(side)] {
+                // SAFETY: a control word of this layout, within the region, which outlives the handle.
+                let word = unsafe { region.atomic_u64(offset) };
+                // ORD header.publish: Relaxed, the header's magic publishes the cleared words.
+                word.store(0, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(stride: RoleStride) -> Layout {
+        let shape = Shape { kind: KIND_FIXED, element_bytes: 8, element_align: 8, min_capacity: 1 };
+        shape.layout(16, stride).expect("a plain shape")
+    }
+
+    /// The layout is an interface: other versions and languages read it. Changing these numbers needs a new
+    /// major version in the header.
+    #[test]
+    fn offsets_are_those_of_the_drawing() {
+        let line = layout(RoleStride::Line);
+        assert_eq!([line.position(Side::Producer), line.position(Side::Consumer)], [128, 256]);
+        assert_eq!([line.owner(Side::Producer), line.owner(Side::Consumer)], [384, 512]);
+        assert_eq!(line.data_offset(), 640);
+        assert_eq!(line.total_bytes(), 640 + 128);
+
+        let page = layout(RoleStride::Page);
+        assert_eq!([page.position(Side::Producer), page.position(Side::Consumer)], [4096, 8448]);
+        assert_eq!([page.owner(Side::Producer), page.owner(Side::Consumer)], [4224, 8576]);
+        assert_eq!(page.data_offset(), 12288);
+    }
+}

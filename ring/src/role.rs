@@ -1,0 +1,137 @@
+//! Who holds a role of a ring: one word per role, claimed by one compare-exchange.
+//!
+//! # Protocol
+//! The owner word is `generation << 32 | id`; an `id` of zero means free.
+//!
+//! | state | word | who may leave it | next |
+//! |---|---|---|---|
+//! | free | `g, 0` | anybody who wants the role | `g + 1, id` |
+//! | held | `g, id` | the holder, by dropping its handle | `g, 0` |
+//! | held | `g, id` | whoever *proved* that the holder is dead | `g + 1, id'` |
+//!
+//! Every edge is one compare-exchange from the exact word, so of two that try, one wins, and a proof about one
+//! generation cannot take the role from the next.
+//!
+//! # Ordering
+//! | edge | releasing end | acquiring end | hands over |
+//! |---|---|---|---|
+//! | `role.free` | [`Role::drop`] | [`Role::claim`] | everything the former holder did |
+//! | `role.proof` | the death itself, seen by the kernel | [`Role::replace`] | everything the dead holder did |
+//!
+//! # Crash argument
+//! | point | killed here, the others see | repair |
+//! |---|---|---|
+//! | before the compare-exchange | the former state | none |
+//! | after it | held by a dead process | proof of death, then [`Role::replace`] |
+//! | before the store of a drop | held by a dead process | the same |
+//!
+//! The id is a hint for people (the process id where there is one); it proves nothing.
+
+use core::fmt;
+
+use tidewire_shm::sync::{AtomicU64, Ordering, Shared};
+
+use crate::error::AttachError;
+
+/// Who holds a role: a name for people, and the generation that a take-over must name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Owner {
+    /// The process that took the role; 1 where there are no processes.
+    pub id: u32,
+    /// How many times the role had been taken before, plus one; wraps.
+    pub generation: u32,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} (generation {})", self.id, self.generation)
+    }
+}
+
+impl Owner {
+    fn from_word(word: u64) -> Option<Self> {
+        let owner = Self { id: low(word), generation: high(word) };
+        (owner.id != 0).then_some(owner)
+    }
+
+    fn word(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.id)
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the low half is what is wanted")]
+fn low(word: u64) -> u32 {
+    word as u32
+}
+
+fn high(word: u64) -> u32 {
+    low(word >> 32)
+}
+
+/// The id that this process writes into owner words.
+fn own_id() -> u32 {
+    #[cfg(all(feature = "std", not(loom)))]
+    return std::process::id();
+    #[cfg(not(all(feature = "std", not(loom))))]
+    1
+}
+
+/// A held role; dropping it frees the role.
+#[derive(Debug)]
+pub(crate) struct Role {
+    word: Shared<AtomicU64>,
+    owner: Owner,
+}
+
+impl Role {
+    /// Who holds the role now.
+    pub(crate) fn owner_of(word: &AtomicU64) -> Option<Owner> {
+        // ORD advice: Relaxed, the answer may be old when it arrives; claims decide by compare-exchange.
+        Owner::from_word(word.load(Ordering::Relaxed))
+    }
+
+    /// Takes a free role.
+    pub(crate) fn claim(word: Shared<AtomicU64>) -> Result<Self, AttachError> {
+        // ORD own: Relaxed, only the compare-exchange below decides.
+        let found = word.load(Ordering::Relaxed);
+        if let Some(owner) = Owner::from_word(found) {
+            return Err(AttachError::RoleTaken(owner));
+        }
+        let owner = Owner { id: own_id(), generation: high(found).wrapping_add(1) };
+        // ORD role.free: Acquire <- `Role::drop`; the former holder is done with the role's memory.
+        // ORD own: failure Relaxed, nothing is read behind it.
+        match word.compare_exchange(found, owner.word(), Ordering::Acquire, Ordering::Relaxed) {
+            Ok(_) => Ok(Self { word, owner }),
+            Err(now) => Err(AttachError::RoleTaken(Owner::from_word(now).unwrap_or(owner))),
+        }
+    }
+
+    /// Takes the role of a holder that is proven dead.
+    pub(crate) fn replace(word: Shared<AtomicU64>, dead: Owner) -> Result<Self, AttachError> {
+        let owner = Owner { id: own_id(), generation: dead.generation.wrapping_add(1) };
+        // ORD role.proof: Relaxed, the proof of death already ordered everything the dead holder did before this.
+        // ORD own: failure Relaxed, nothing is read behind it.
+        match word.compare_exchange(dead.word(), owner.word(), Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => Ok(Self { word, owner }),
+            Err(now) => Err(AttachError::OwnerChanged { expected: dead, found: Owner::from_word(now) }),
+        }
+    }
+
+    pub(crate) fn owner(&self) -> Owner {
+        self.owner
+    }
+}
+
+impl Drop for Role {
+    fn drop(&mut self) {
+        let free = Owner { id: 0, ..self.owner };
+        // ORD role.free: Release -> `Role::claim`; everything this holder did with the role's memory.
+        // ORD own: failure Relaxed; a word that is no longer ours was scribbled by a peer and is left alone.
+        let _ = self.word.compare_exchange(
+            self.owner.word(),
+            free.word(),
+            Ordering::Release,
+            Ordering::Relaxed,
+        );
+    }
+}
