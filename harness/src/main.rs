@@ -1,2 +1,33 @@
-//! The harness.
-fn main() {}
+//! The harness: runs, stresses, kills, freezes and scribbles real processes over Tidewire's structures, and judges
+//! what they leave behind.
+//!
+//! Without a command it runs: real processes stream real data through shared memory, every message is verified,
+//! and a table says how fast it went. The exit status is 0 only if nothing was bad.
+#![expect(
+    unreachable_pub,
+    reason = "a binary: what its modules share has no outside, and the lint would ask for one spelling of that"
+)]
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+mod cli;
+mod mutate;
+mod report;
+mod run;
+mod scribble;
+mod stress;
+mod verify;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    match cli.execute() {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            report::complain(&format!("tidewire-harness: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}

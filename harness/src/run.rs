@@ -1,0 +1,16 @@
+//! Being written.
+use crate::report::Reporter;
+
+/// Arguments.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {}
+/// Arguments.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ChildArgs {}
+
+pub(crate) fn main(_args: &Args, _reporter: &mut Reporter) -> anyhow::Result<bool> {
+    anyhow::bail!("not there yet")
+}
+pub(crate) fn child(_args: &ChildArgs) -> anyhow::Result<bool> {
+    anyhow::bail!("not there yet")
+}
