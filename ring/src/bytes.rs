@@ -321,10 +321,11 @@ impl<L: Trust> Producer<L> {
     /// [`RecordPushError::Corrupt`] for good once the consumer published an impossible position.
     #[inline]
     pub fn push(&mut self, record: &[u8]) -> Result<(), RecordPushError> {
+        let start = self.cursor.position();
         let place = self.place(record.len(), 0)?;
         // SAFETY: `place` says that frame and payload are free.
         unsafe { self.fill(place, record) };
-        self.cursor.publish((place.padding + framed(record.len())) as u64);
+        self.cursor.publish(start, (place.padding + framed(record.len())) as u64);
         Ok(())
     }
 

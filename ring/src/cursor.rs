@@ -202,11 +202,12 @@ impl TailCursor {
         if self.room() >= n { Ok(()) } else { Err(PushError::Full) }
     }
 
-    /// Publishes the next `n` elements with one store. They are filled, and [`require`](Self::require) allowed them.
+    /// Publishes `n` elements from `position`, the tail, on with one store. They are filled, and
+    /// [`require`](Self::require) allowed them.
     #[inline(always)]
-    pub(crate) fn publish(&mut self, n: u64) {
-        debug_assert!(n <= self.room(), "published more than was free");
-        self.tail = self.tail.wrapping_add(n);
+    pub(crate) fn publish(&mut self, position: u64, n: u64) {
+        debug_assert!(position == self.tail && n <= self.room(), "published more than was free");
+        self.tail = position.wrapping_add(n);
         // ORD ring.publish: Release -> `HeadCursor::look`; hands over the elements below the new tail.
         self.shared.tail.store(self.tail, Ordering::Release);
     }
@@ -358,10 +359,11 @@ impl HeadCursor {
         corrupt
     }
 
-    /// Consumes one element that [`require_one`](Self::require_one) allowed.
+    /// Consumes the one element at `position`, the head, that [`require_one`](Self::require_one) allowed.
     #[inline(always)]
-    pub(crate) fn advance_one(&mut self) {
-        self.head = self.head.wrapping_add(1);
+    pub(crate) fn advance_one(&mut self, position: u64) {
+        debug_assert!(position == self.head && self.window() > 0, "consumed what was not published");
+        self.head = position.wrapping_add(1);
     }
 
     /// Consumes `n` elements within the [`window`](Self::window).

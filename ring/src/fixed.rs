@@ -321,6 +321,29 @@ impl<T: Pod, L: Trust> Slots<T, L> {
         }
     }
 
+    /// [`touch`](Self::touch) for one slot, where the size often says which lines end in it.
+    ///
+    /// # Safety
+    /// As [`touch`](Self::touch).
+    #[inline(always)]
+    unsafe fn touch_one(&self, position: u64) {
+        let (offset, size) = (self.offset(position), size_of::<T>());
+        if size.is_multiple_of(CACHE_LINE_BYTES) {
+            for line in 0..size / CACHE_LINE_BYTES {
+                // SAFETY: the caller's promise; the data is line-aligned, so every line of the slot is its own.
+                unsafe { self.data.touch::<u64>(offset + line * CACHE_LINE_BYTES) };
+            }
+        } else if size >= 8 && CACHE_LINE_BYTES.is_multiple_of(size) {
+            if offset % CACHE_LINE_BYTES == CACHE_LINE_BYTES - size {
+                // SAFETY: the caller's promise; the slot has at least eight bytes and is aligned to its size.
+                unsafe { self.data.touch::<u64>(offset) };
+            }
+        } else {
+            // SAFETY: the caller's promise; S2.
+            unsafe { self.touch_run(offset, size) };
+        }
+    }
+
     #[inline(always)]
     unsafe fn touch_run(&self, offset: usize, len: usize) {
         if size_of::<T>().is_multiple_of(8) {
@@ -371,9 +394,10 @@ impl<T: Pod, L: Trust> Producer<T, L> {
     #[inline]
     pub fn push_from(&mut self, value: &T) -> Result<(), PushError> {
         self.cursor.require(1)?;
+        let position = self.cursor.position();
         // SAFETY: I2: `require` says that the slot at the tail is free.
-        unsafe { self.slots.write(self.cursor.position(), value) };
-        self.cursor.publish(1);
+        unsafe { self.slots.write(position, value) };
+        self.cursor.publish(position, 1);
         Ok(())
     }
 
@@ -390,9 +414,10 @@ impl<T: Pod, L: Trust> Producer<T, L> {
         if values.is_empty() {
             return Ok(());
         }
+        let position = self.cursor.position();
         // SAFETY: I2: `require` says that as many slots are free.
-        unsafe { self.slots.write_slice(self.cursor.position(), values) };
-        self.cursor.publish(values.len() as u64);
+        unsafe { self.slots.write_slice(position, values) };
+        self.cursor.publish(position, values.len() as u64);
         Ok(())
     }
 
@@ -489,9 +514,10 @@ impl<T: Pod, L: Trust> Consumer<T, L> {
     #[inline]
     pub fn pop(&mut self) -> Result<T, PopError> {
         self.cursor.require_one()?;
+        let position = self.cursor.position();
         // SAFETY: I2: `require_one` says that the slot at the head is published.
-        let value = unsafe { self.slots.read(self.cursor.position()) };
-        self.consume_one();
+        let value = unsafe { self.slots.read(position) };
+        self.consume_one(position);
         Ok(value)
     }
 
@@ -502,24 +528,24 @@ impl<T: Pod, L: Trust> Consumer<T, L> {
     #[inline]
     pub fn pop_to(&mut self, to: &mut T) -> Result<(), PopError> {
         self.cursor.require_one()?;
+        let position = self.cursor.position();
         // SAFETY: I2: `require_one` says that the slot at the head is published.
-        unsafe { self.slots.read_to(self.cursor.position(), to) };
-        self.consume_one();
+        unsafe { self.slots.read_to(position, to) };
+        self.consume_one(position);
         Ok(())
     }
 
-    /// Touches and consumes the slot at the head, which was just read.
+    /// Touches and consumes the slot at `position`, the head, which was just read.
     #[inline(always)]
-    fn consume_one(&mut self) {
-        let position = self.cursor.position();
+    fn consume_one(&mut self, position: u64) {
         if size_of::<T>() < CACHE_LINE_BYTES {
             self.prefetch_next_line(position);
         }
         if self.cursor.touches() {
             // SAFETY: I2: the slot is ours until the head is stored, and nothing borrows it.
-            unsafe { self.slots.touch_run(self.slots.offset(position), size_of::<T>()) };
+            unsafe { self.slots.touch_one(position) };
         }
-        self.cursor.advance_one();
+        self.cursor.advance_one(position);
     }
 
     /// Small slots share lines: fetch the next line when the first slot of one is read.

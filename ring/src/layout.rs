@@ -91,9 +91,10 @@ pub(crate) struct Layout {
 impl Shape {
     /// The largest data area; keeps every sum of offsets within 63 bits.
     const MAX_DATA_BYTES: usize = 1 << (usize::BITS - 4);
-    const MAX_ELEMENT_BYTES: usize = 1 << 31;
+    const MAX_ELEMENT_BYTES: usize = if usize::BITS > 32 { 1 << 31 } else { 1 << 27 };
 
     fn max_capacity(&self) -> usize {
+        // At least one: an element is checked to be far smaller than the data.
         let most = Self::MAX_DATA_BYTES / self.element_bytes.max(1);
         1 << most.ilog2()
     }

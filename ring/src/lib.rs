@@ -56,3 +56,7 @@ pub use error::{
 };
 pub use layout::{KIND_BYTES, KIND_FIXED, Options};
 pub use role::Owner;
+
+#[cfg(all(doctest, feature = "std"))]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -69,7 +69,8 @@ impl<'p, L: Trust> Reservation<'p, L> {
         self.borrowed = None;
         // SAFETY: the place's frame is free, and nothing was placed there since.
         unsafe { self.producer.data.write_frame(self.place.position, frame(KIND_MESSAGE, len)) };
-        self.producer.cursor.publish((self.place.padding + framed(len)) as u64);
+        let start = self.producer.cursor.position();
+        self.producer.cursor.publish(start, (self.place.padding + framed(len)) as u64);
         Ok(())
     }
 }
@@ -110,7 +111,7 @@ impl<'p, L: Trust> Batch<'p, L> {
     /// Adds a record; what was added before stays, whatever this returns.
     ///
     /// # Errors
-    /// As [`Producer::push`].
+    /// As [`Producer::push`]. A batch that needs more than the whole capacity stays `Full`: commit what there is.
     #[inline]
     pub fn push(&mut self, record: &[u8]) -> Result<(), RecordPushError> {
         let place = self.producer.place(record.len(), self.filled)?;
@@ -136,7 +137,8 @@ impl<'p, L: Trust> Batch<'p, L> {
     /// Publishes all records with one store and says how many.
     pub fn commit(self) -> usize {
         if self.records > 0 {
-            self.producer.cursor.publish(self.filled as u64);
+            let start = self.producer.cursor.position();
+            self.producer.cursor.publish(start, self.filled as u64);
         }
         self.records
     }

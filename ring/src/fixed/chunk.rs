@@ -63,7 +63,8 @@ impl<'p, T: Pod, L: Trust> Reservation<'p, T, L> {
         }
         self.borrowed = None;
         if k > 0 {
-            self.producer.cursor.publish(k as u64);
+            let position = self.producer.cursor.position();
+            self.producer.cursor.publish(position, k as u64);
         }
         Ok(())
     }
