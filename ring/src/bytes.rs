@@ -74,7 +74,8 @@ const MIN_CAPACITY: usize = 64;
 const KIND_MESSAGE: u32 = 1;
 const KIND_PADDING: u32 = 2;
 
-const SHAPE: Shape = Shape { kind: KIND_BYTES, element_bytes: 1, element_align: 1, min_capacity: MIN_CAPACITY };
+const SHAPE: Shape =
+    Shape { kind: KIND_BYTES, element_bytes: 1, element_align: 1, min_capacity: MIN_CAPACITY };
 
 /// The bytes that a record of `len` bytes takes, frame included.
 #[inline(always)]
@@ -120,7 +121,11 @@ impl<L: Trust> Ring<L> {
 
     fn check(capacity: usize) -> Result<(), CreateError> {
         if capacity > Self::MAX_CAPACITY {
-            return Err(CreateError::Capacity { min: MIN_CAPACITY, max: Self::MAX_CAPACITY, found: capacity });
+            return Err(CreateError::Capacity {
+                min: MIN_CAPACITY,
+                max: Self::MAX_CAPACITY,
+                found: capacity,
+            });
         }
         Ok(())
     }

@@ -40,10 +40,16 @@ impl fmt::Display for Corrupt {
                 write!(f, "corrupt ring: expected a head at most one capacity behind the tail, found {found}")
             }
             CorruptWord::Tail => {
-                write!(f, "corrupt ring: expected a tail at most one capacity ahead of the head, found {found}")
+                write!(
+                    f,
+                    "corrupt ring: expected a tail at most one capacity ahead of the head, found {found}"
+                )
             }
             CorruptWord::Record => {
-                write!(f, "corrupt ring: expected a record within the published bytes, found header {found:#x}")
+                write!(
+                    f,
+                    "corrupt ring: expected a record within the published bytes, found header {found:#x}"
+                )
             }
         }
     }
@@ -138,7 +144,9 @@ impl fmt::Display for RecordPopError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Empty => f.write_str("the ring is empty"),
-            Self::BufferTooSmall { needed } => write!(f, "the buffer is too small: the record has {needed} bytes"),
+            Self::BufferTooSmall { needed } => {
+                write!(f, "the buffer is too small: the record has {needed} bytes")
+            }
             Self::Corrupt(corrupt) => corrupt.fmt(f),
         }
     }

@@ -65,7 +65,6 @@ pub use chunk::{Chunk, Drain, Reservation};
 /// Messages that count as few when the consumer decides whether to wait a moment before it looks again.
 const LITTLE: u64 = 256;
 
-
 const fn shape<T: Pod>() -> Shape {
     Shape { kind: KIND_FIXED, element_bytes: size_of::<T>(), element_align: align_of::<T>(), min_capacity: 1 }
 }
@@ -675,4 +674,3 @@ impl<T, L: Trust> fmt::Debug for Consumer<T, L> {
         f.debug_struct("Consumer").field("position", &self.cursor.position()).finish_non_exhaustive()
     }
 }
-

@@ -52,7 +52,8 @@ mod touch;
 
 pub use cursor::Tuning;
 pub use error::{
-    AttachError, Corrupt, CorruptWord, CreateError, PopError, PushError, RecordPopError, RecordPushError, TooMany,
+    AttachError, Corrupt, CorruptWord, CreateError, PopError, PushError, RecordPopError, RecordPushError,
+    TooMany,
 };
 pub use layout::{KIND_BYTES, KIND_FIXED, Options};
 pub use role::Owner;

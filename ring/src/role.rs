@@ -36,7 +36,7 @@ use crate::error::AttachError;
 /// Who holds a role: a name for people, and the generation that a take-over must name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Owner {
-    /// The process that took the role; 1 where there are no processes.
+    /// The process that took the role; 1 where there are no processes, 0 if it was freed again meanwhile.
     pub id: u32,
     /// How many times the role had been taken before, plus one; wraps.
     pub generation: u32,
@@ -91,19 +91,26 @@ impl Role {
     }
 
     /// Takes a free role.
+    ///
+    /// Each round that fails is one in which somebody else took the role; a peer that keeps taking and freeing it
+    /// could make us go on for ever, so the rounds are bounded.
     pub(crate) fn claim(word: Shared<AtomicU64>) -> Result<Self, AttachError> {
+        const ROUNDS: u32 = 4;
         // ORD own: Relaxed, only the compare-exchange below decides.
-        let found = word.load(Ordering::Relaxed);
-        if let Some(owner) = Owner::from_word(found) {
-            return Err(AttachError::RoleTaken(owner));
+        let mut found = word.load(Ordering::Relaxed);
+        for _ in 0..ROUNDS {
+            if let Some(owner) = Owner::from_word(found) {
+                return Err(AttachError::RoleTaken(owner));
+            }
+            let owner = Owner { id: own_id(), generation: high(found).wrapping_add(1) };
+            // ORD role.free: Acquire <- `Role::drop`; the former holder is done with the role's memory.
+            // ORD own: failure Relaxed, nothing is read behind it.
+            match word.compare_exchange(found, owner.word(), Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Ok(Self { word, owner }),
+                Err(now) => found = now,
+            }
         }
-        let owner = Owner { id: own_id(), generation: high(found).wrapping_add(1) };
-        // ORD role.free: Acquire <- `Role::drop`; the former holder is done with the role's memory.
-        // ORD own: failure Relaxed, nothing is read behind it.
-        match word.compare_exchange(found, owner.word(), Ordering::Acquire, Ordering::Relaxed) {
-            Ok(_) => Ok(Self { word, owner }),
-            Err(now) => Err(AttachError::RoleTaken(Owner::from_word(now).unwrap_or(owner))),
-        }
+        Err(AttachError::RoleTaken(Owner { id: low(found), generation: high(found) }))
     }
 
     /// Takes the role of a holder that is proven dead.
@@ -127,11 +134,7 @@ impl Drop for Role {
         let free = Owner { id: 0, ..self.owner };
         // ORD role.free: Release -> `Role::claim`; everything this holder did with the role's memory.
         // ORD own: failure Relaxed; a word that is no longer ours was scribbled by a peer and is left alone.
-        let _ = self.word.compare_exchange(
-            self.owner.word(),
-            free.word(),
-            Ordering::Release,
-            Ordering::Relaxed,
-        );
+        let _ =
+            self.word.compare_exchange(self.owner.word(), free.word(), Ordering::Release, Ordering::Relaxed);
     }
 }

@@ -192,6 +192,10 @@ impl Header {
         let magic = unsafe { region.atomic_u64(MAGIC_OFFSET) };
         // ORD header.publish: Acquire <- `Header::write`; the header, control words and data are ready.
         let magic = magic.load(Ordering::Acquire);
+        if magic == MAGIC.swap_bytes() {
+            let (expected, found) = (ENDIANNESS.into(), ENDIANNESS.swap_bytes().into());
+            return Err(Incompatible::new(Field::Endianness, expected, found));
+        }
         if magic != MAGIC {
             return Err(Incompatible::new(Field::Magic, MAGIC, magic));
         }

@@ -30,5 +30,9 @@ pub use header::{ABI_MAJOR, ABI_MINOR, HEADER_BYTES, Header, MAGIC, RoleStride};
 pub use line::{CACHE_LINE_BYTES, LINE_BYTES, Line};
 pub use region::{Origin, Region};
 #[cfg(all(feature = "std", not(loom)))]
-pub use segment::Segment;
+pub use segment::{Name, NameError, Segment, SegmentError, SegmentOptions};
 pub use trust::{Trust, Trusted, Untrusted};
+
+#[cfg(all(doctest, feature = "std"))]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -57,7 +57,10 @@ pub struct Region<L: Trust = Untrusted> {
 
 impl<L: Trust> fmt::Debug for Region<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Region").field("bytes", &self.len()).field("trusted", &L::TRUSTED).finish_non_exhaustive()
+        f.debug_struct("Region")
+            .field("bytes", &self.len())
+            .field("trusted", &L::TRUSTED)
+            .finish_non_exhaustive()
     }
 }
 
@@ -288,7 +291,9 @@ mod heap {
                 Layout::from_size_align(len, LINE_BYTES).map_err(|_| RegionError::Length { found: len })?;
             // SAFETY: the layout is not empty.
             let base = unsafe { alloc_zeroed(layout) };
-            NonNull::new(base).map(|base| Self { base, layout }).ok_or(RegionError::OutOfMemory { bytes: len })
+            NonNull::new(base)
+                .map(|base| Self { base, layout })
+                .ok_or(RegionError::OutOfMemory { bytes: len })
         }
 
         pub(super) fn base(&self) -> NonNull<u8> {

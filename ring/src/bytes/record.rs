@@ -193,7 +193,9 @@ impl<'c, L: Trust> Record<'c, L> {
             return Err(TooMany { available: self.message.len, asked: end });
         }
         // SAFETY: R2: the message lies within the published window and the data, and these bytes within it.
-        unsafe { self.consumer.data.bytes.read_bytes(self.message.offset + first, to.as_mut_ptr(), to.len()) };
+        unsafe {
+            self.consumer.data.bytes.read_bytes(self.message.offset + first, to.as_mut_ptr(), to.len())
+        };
         Ok(())
     }
 }

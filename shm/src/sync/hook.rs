@@ -9,11 +9,12 @@
 //! | `TIDEWIRE_ORD_MUTANT=file:line:column kind ordering` | uses that ordering at that site (`None` removes a fence) |
 //! | `TIDEWIRE_STALE_CAS=1` | a compare-exchange may fail with any value that a plain load could return |
 
+use core::fmt;
 use core::panic::Location;
 use core::sync::atomic::Ordering;
 use std::collections::HashSet;
 use std::io::Write;
-use std::string::{String, ToString};
+use std::string::String;
 use std::sync::{Mutex, OnceLock};
 use std::{boxed::Box, env, format, panic};
 
@@ -33,6 +34,8 @@ pub enum Kind {
 }
 
 impl Kind {
+    const ALL: [Self; 5] = [Self::Load, Self::Store, Self::Rmw, Self::CasFail, Self::Fence];
+
     fn name(self) -> &'static str {
         match self {
             Self::Load => "load",
@@ -44,22 +47,49 @@ impl Kind {
     }
 }
 
+/// A call site of an atomic operation: cheap to compare, in the order in which sites differ soonest.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Site {
+    line: u32,
+    column: u32,
+    kind: Kind,
+    file: &'static str,
+}
+
+impl Site {
+    fn new(at: &'static Location<'static>, kind: Kind) -> Self {
+        Self { line: at.line(), column: at.column(), kind, file: at.file() }
+    }
+}
+
+impl fmt::Display for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{} {}", self.file, self.line, self.column, self.kind.name())
+    }
+}
+
 struct Mutant {
-    site: String,
-    kind: String,
+    site: Site,
     to: Option<Ordering>,
 }
 
-fn parse_ordering(name: &str) -> Option<Ordering> {
-    match name {
+fn parse_mutant(text: &'static str) -> Option<Mutant> {
+    let mut words = text.split(' ');
+    let (at, kind, to) = (words.next()?, words.next()?, words.next()?);
+    let (at, column) = at.rsplit_once(':')?;
+    let (file, line) = at.rsplit_once(':')?;
+    let to = match to {
         "Relaxed" => Some(Ordering::Relaxed),
         "Acquire" => Some(Ordering::Acquire),
         "Release" => Some(Ordering::Release),
         "AcqRel" => Some(Ordering::AcqRel),
         "SeqCst" => Some(Ordering::SeqCst),
-        "None" => None,
-        other => panic!("TIDEWIRE_ORD_MUTANT names an unknown ordering: {other}"),
-    }
+        "None" if kind == Kind::Fence.name() => None,
+        _ => return None,
+    };
+    let kind = Kind::ALL.into_iter().find(|k| k.name() == kind)?;
+    let site = Site { line: line.parse().ok()?, column: column.parse().ok()?, kind, file };
+    words.next().is_none().then_some(Mutant { site, to })
 }
 
 fn mutant() -> Option<&'static Mutant> {
@@ -67,47 +97,49 @@ fn mutant() -> Option<&'static Mutant> {
     MUTANT
         .get_or_init(|| {
             let text = env::var("TIDEWIRE_ORD_MUTANT").ok()?;
-            let mut words = text.split(' ');
-            let (site, kind, to) = (words.next()?, words.next()?, words.next()?);
-            Some(Mutant { site: site.to_string(), kind: kind.to_string(), to: parse_ordering(to) })
+            let mutant = parse_mutant(text.clone().leak());
+            Some(mutant.unwrap_or_else(|| {
+                panic!("TIDEWIRE_ORD_MUTANT: expected `file:line:column kind ordering`, found `{text}`")
+            }))
         })
         .as_ref()
 }
 
-fn record(site: &str, kind: Kind, order: Ordering) {
+fn record(site: Site, order: Ordering) {
     static PATH: OnceLock<Option<String>> = OnceLock::new();
-    static SEEN: OnceLock<Mutex<HashSet<String>>> = OnceLock::new();
+    static SEEN: OnceLock<Mutex<HashSet<(Site, Ordering)>>> = OnceLock::new();
     let Some(path) = PATH.get_or_init(|| env::var("TIDEWIRE_ORD_RECORD").ok()) else { return };
-    let line = format!("{site} {} {order:?}\n", kind.name());
     let mut seen = SEEN.get_or_init(Mutex::default).lock().expect("no model panics while it holds this lock");
-    if seen.contains(&line) {
+    if !seen.insert((site, order)) {
         return;
     }
-    let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).expect("the record opens");
-    file.write_all(line.as_bytes()).expect("the record is written");
-    seen.insert(line);
+    let mut file =
+        std::fs::OpenOptions::new().create(true).append(true).open(path).expect("the record opens");
+    file.write_all(format!("{site} {order:?}\n").as_bytes()).expect("the record is written");
 }
 
 /// The ordering to use at a site; `None` only for a fence that the mutant removes.
-pub(crate) fn ordering(at: &Location<'_>, kind: Kind, order: Ordering) -> Option<Ordering> {
-    let site = format!("{}:{}:{}", at.file(), at.line(), at.column());
-    record(&site, kind, order);
+pub(crate) fn ordering(at: &'static Location<'static>, kind: Kind, order: Ordering) -> Option<Ordering> {
+    let site = Site::new(at, kind);
+    record(site, order);
     match mutant() {
-        Some(m) if m.site == site && m.kind == kind.name() => m.to,
+        Some(m) if m.site == site => m.to,
         _ => Some(order),
     }
 }
 
-/// Whether a failing compare-exchange may return a stale value in this run.
+/// Whether a failing compare-exchange may return a stale value here.
 pub(crate) fn stale_cas() -> bool {
-    static STALE: OnceLock<bool> = OnceLock::new();
-    *STALE.get_or_init(|| env::var_os("TIDEWIRE_STALE_CAS").is_some())
+    static EVERYWHERE: OnceLock<bool> = OnceLock::new();
+    *EVERYWHERE.get_or_init(|| env::var_os("TIDEWIRE_STALE_CAS").is_some())
+        || STALE.with(core::cell::Cell::get)
 }
 
 loom::thread_local! {
     static STEPS_LEFT: core::cell::Cell<Option<u64>> = core::cell::Cell::new(None);
     static DEAD: core::cell::Cell<bool> = core::cell::Cell::new(false);
     static SPURIOUS: core::cell::Cell<u32> = core::cell::Cell::new(0);
+    static STALE: core::cell::Cell<bool> = core::cell::Cell::new(false);
 }
 
 struct Killed;
@@ -146,6 +178,12 @@ pub fn fail_weak_cas(n: u32) {
     SPURIOUS.with(|left| left.set(n));
 }
 
+/// Lets the compare-exchanges of this model thread fail with any value that a plain load could return, as
+/// `TIDEWIRE_STALE_CAS=1` does for all threads.
+pub fn fail_stale_cas(on: bool) {
+    STALE.with(|stale| stale.set(on));
+}
+
 /// Runs `body` and kills this model thread before its access number `steps + 1` to shared memory.
 ///
 /// From then on the thread changes nothing, not even while its handles are dropped: what the others find is
@@ -161,7 +199,7 @@ pub fn killed_after<R>(steps: u64, body: impl FnOnce() -> R) -> Option<R> {
     }
 }
 
-/// Runs `body` and then kills the thread: nothing that it drops later reaches shared memory.
+/// Kills this model thread here: nothing that it drops later reaches shared memory.
 pub fn die() {
     DEAD.with(|dead| dead.set(true));
 }

@@ -215,6 +215,9 @@ impl Payload {
 
     fn granules(&self, offset: usize, len: usize) -> &[UnsafeCell<()>] {
         assert!(offset + len <= self.len, "payload access out of bounds: {offset} + {len} > {}", self.len);
+        if len == 0 {
+            return &[];
+        }
         let start = self.base + offset;
         &self.bytes.shadow[start / GRANULE..(start + len).div_ceil(GRANULE)]
     }
@@ -263,7 +266,7 @@ impl Payload {
     /// # Safety
     /// As in the normal build.
     pub unsafe fn read_bytes(&self, offset: usize, to: *mut u8, len: usize) {
-        if !hook::step() {
+        if len == 0 || !hook::step() {
             return;
         }
         let _shadow = self.reading(offset, len);
@@ -276,7 +279,7 @@ impl Payload {
     /// # Safety
     /// As in the normal build.
     pub unsafe fn write_bytes(&self, offset: usize, from: *const u8, len: usize) {
-        if !hook::step() {
+        if len == 0 || !hook::step() {
             return;
         }
         let _shadow = self.writing(offset, len);
@@ -382,7 +385,10 @@ impl Memory {
             plain: core::cell::UnsafeCell::new(std::vec![0_u64; granules].into_boxed_slice()),
             shadow: (0..granules).map(|_| UnsafeCell::new(())).collect(),
         };
-        Self { bytes: Arc::new(bytes), words64: Arc::default(), words32: Arc::default(), len }
+        // Loom wants an object to exist before threads race for it. The first word is where a header is looked for
+        // before anybody wrote it; the creator makes the others before it publishes that one.
+        let words64 = BTreeMap::from([(0, Arc::new(AtomicU64::new(0)))]);
+        Self { bytes: Arc::new(bytes), words64: Arc::new(Mutex::new(words64)), words32: Arc::default(), len }
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -55,7 +55,13 @@ impl AtomicU64 {
     /// # Errors
     /// The value that was found instead.
     #[inline(always)]
-    pub fn compare_exchange(&self, current: u64, new: u64, ok: Ordering, failed: Ordering) -> Result<u64, u64> {
+    pub fn compare_exchange(
+        &self,
+        current: u64,
+        new: u64,
+        ok: Ordering,
+        failed: Ordering,
+    ) -> Result<u64, u64> {
         self.0.compare_exchange(current, new, ok, failed)
     }
 
@@ -111,7 +117,13 @@ impl AtomicU32 {
     /// # Errors
     /// The value that was found instead.
     #[inline(always)]
-    pub fn compare_exchange(&self, current: u32, new: u32, ok: Ordering, failed: Ordering) -> Result<u32, u32> {
+    pub fn compare_exchange(
+        &self,
+        current: u32,
+        new: u32,
+        ok: Ordering,
+        failed: Ordering,
+    ) -> Result<u32, u32> {
         self.0.compare_exchange(current, new, ok, failed)
     }
 
@@ -208,7 +220,10 @@ impl Payload {
 
     #[inline(always)]
     fn at(&self, offset: usize, len: usize) -> *mut u8 {
-        debug_assert!(offset.checked_add(len).is_some_and(|end| end <= self.len), "payload access out of bounds");
+        debug_assert!(
+            offset.checked_add(len).is_some_and(|end| end <= self.len),
+            "payload access out of bounds"
+        );
         // SAFETY: every caller promised that `offset + len` is within the payload.
         unsafe { self.base.as_ptr().add(offset) }
     }
