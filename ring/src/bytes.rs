@@ -173,7 +173,7 @@ impl<L: Trust> Ring<L> {
     ///
     /// # Errors
     /// As [`producer`](Self::producer) and [`consumer`](Self::consumer).
-    pub fn split(self) -> Result<(Producer<L>, Consumer<L>), AttachError> {
+    pub fn split(self) -> Result<Ends<L>, AttachError> {
         Ok((self.producer()?, self.consumer()?))
     }
 
@@ -256,6 +256,9 @@ impl<L: Trust> Ring<L> {
         }
     }
 }
+
+/// Both ends of one ring.
+pub type Ends<L> = (Producer<L>, Consumer<L>);
 
 /// The data of a ring as bytes, and what keeps it alive.
 struct Data<L: Trust> {
@@ -524,7 +527,8 @@ impl<L: Trust> Consumer<L> {
     #[inline(always)]
     fn validate(&mut self, frame: u64) -> Result<Message, RecordPopError> {
         let position = self.cursor.position();
-        let len = (frame & u64::from(u32::MAX)) as usize;
+        #[expect(clippy::cast_possible_truncation, reason = "the low half is what is wanted")]
+        let len = frame as u32 as usize;
         let window = self.cursor.window().min(self.data.before_wrap(position) as u64);
         if frame >> 32 != u64::from(KIND_MESSAGE) || framed(len) as u64 > window {
             return Err(self.corrupt(frame));

@@ -116,11 +116,15 @@ pub(crate) struct Positions {
     pub(crate) tail: Shared<AtomicU64>,
     pub(crate) head: Shared<AtomicU64>,
     pub(crate) capacity: u64,
-    /// Positions are multiples of this.
+    /// Positions are multiples of this power of two.
     pub(crate) grain: u64,
 }
 
 impl Positions {
+    fn on_grain(&self, position: u64) -> bool {
+        position & (self.grain - 1) == 0
+    }
+
     /// Both positions, checked against I1 and the grain.
     fn load(&self) -> Result<(u64, u64), Corrupt> {
         // ORD ring.free: Acquire <- `HeadCursor::store_head`; elements below `head + capacity` may be written.
@@ -129,10 +133,10 @@ impl Positions {
         // ORD ring.publish: Acquire <- `TailCursor::publish`; elements below `tail` are filled.
         // ORD ring.adopt: Acquire <- a former producer's `TailCursor::publish`; passed on by our own.
         let tail = self.tail.load(Ordering::Acquire);
-        if head % self.grain != 0 {
+        if !self.on_grain(head) {
             return Err(Corrupt { what: CorruptWord::Head, found: head });
         }
-        if tail % self.grain != 0 || tail.wrapping_sub(head) > self.capacity {
+        if !self.on_grain(tail) || tail.wrapping_sub(head) > self.capacity {
             return Err(Corrupt { what: CorruptWord::Tail, found: tail });
         }
         Ok((tail, head))
@@ -192,7 +196,7 @@ impl TailCursor {
         }
         // ORD ring.free: Acquire <- `HeadCursor::store_head`; the consumer is done with what lies below.
         let head = self.shared.head.load(Ordering::Acquire);
-        if self.tail.wrapping_sub(head) > self.shared.capacity || head % self.shared.grain != 0 {
+        if self.tail.wrapping_sub(head) > self.shared.capacity || !self.shared.on_grain(head) {
             let corrupt = Corrupt { what: CorruptWord::Head, found: head };
             self.limit = self.tail;
             self.corrupt = Some(corrupt);
@@ -334,7 +338,7 @@ impl HeadCursor {
         let tail = self.shared.tail.load(Ordering::Acquire);
         let found = tail.wrapping_sub(self.head);
         // A tail that went back below what was seen lies, even where the window still fits.
-        if found > self.shared.capacity || found < self.window() || tail % self.shared.grain != 0 {
+        if found > self.shared.capacity || found < self.window() || !self.shared.on_grain(tail) {
             return Err(PopError::Corrupt(self.latch(CorruptWord::Tail, tail)));
         }
         if found == 0 {

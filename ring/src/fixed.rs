@@ -146,7 +146,7 @@ impl<T: Pod, L: Trust> Ring<T, L> {
     ///
     /// # Errors
     /// As [`producer`](Self::producer) and [`consumer`](Self::consumer).
-    pub fn split(self) -> Result<(Producer<T, L>, Consumer<T, L>), AttachError> {
+    pub fn split(self) -> Result<Ends<T, L>, AttachError> {
         Ok((self.producer()?, self.consumer()?))
     }
 
@@ -230,6 +230,9 @@ impl<T: Pod, L: Trust> Ring<T, L> {
         }
     }
 }
+
+/// Both ends of one ring.
+pub type Ends<T, L> = (Producer<T, L>, Consumer<T, L>);
 
 /// The data of a ring as slots, and what keeps it alive.
 struct Slots<T, L: Trust> {

@@ -266,7 +266,7 @@ fn a_slice_that_outlives_its_release_is_reported() {
             // SAFETY: published and not yet released; that it outlives the release is what the model must see.
             let slice = unsafe { consumer.data.span(0, 8) };
             let first = slice.first().copied();
-            let kept = if late { Some(slice) } else { None };
+            let kept = late.then_some(slice);
             consumer.head.store(1, Ordering::Release);
             producing.join().unwrap();
             drop(kept);

@@ -134,6 +134,7 @@ mod words {
 #[inline(always)]
 pub(crate) unsafe fn bytes(to: *mut u8, from: *const u8, len: usize) {
     // SAFETY: each arm copies exactly `len` bytes; where two pieces overlap, they carry the same bytes.
+    #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one of them is done, for one reason")]
     unsafe {
         match len {
             0 => {}
@@ -240,6 +241,7 @@ mod x86_64 {
     #[inline(always)]
     pub(super) unsafe fn long(to: *mut u8, from: *const u8, len: usize) {
         // SAFETY: the caller's promise; AVX only where the processor and the system have it.
+        #[expect(clippy::multiple_unsafe_ops_per_block, reason = "one of them is done, for one reason")]
         unsafe {
             if len >= 128 && avx() {
                 long_avx(to, from, len);

@@ -43,6 +43,10 @@ pub const ABI_MINOR: u16 = 0;
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = LINE_BYTES;
 
+#[expect(clippy::cast_possible_truncation, reason = "both are 128")]
+const HEADER_BYTES_U32: u32 = HEADER_BYTES as u32;
+#[expect(clippy::cast_possible_truncation, reason = "both are 128")]
+const LINE_BYTES_U32: u32 = LINE_BYTES as u32;
 const ENDIANNESS: u32 = 0x0102_0304;
 const MAGIC_OFFSET: usize = 0;
 
@@ -131,6 +135,11 @@ pub struct Header {
     pub origin: crate::region::Origin,
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "the halves are what is wanted")]
+fn halves(number: u128) -> [u64; 2] {
+    [number as u64, (number >> 64) as u64]
+}
+
 impl Header {
     fn raw(&self) -> Raw {
         Raw {
@@ -138,8 +147,8 @@ impl Header {
             abi_major: ABI_MAJOR,
             abi_minor: ABI_MINOR,
             endianness: ENDIANNESS,
-            header_bytes: HEADER_BYTES as u32,
-            line_bytes: LINE_BYTES as u32,
+            header_bytes: HEADER_BYTES_U32,
+            line_bytes: LINE_BYTES_U32,
             kind: self.kind,
             flags: 0,
             total_bytes: self.total_bytes,
@@ -150,7 +159,7 @@ impl Header {
             role_stride: self.role_stride.bytes() as u64,
             data_offset: self.data_offset,
             boot_id: self.origin.boot_id,
-            nonce: [self.origin.nonce as u64, (self.origin.nonce >> 64) as u64],
+            nonce: halves(self.origin.nonce),
             reserved: [0; 2],
         }
     }

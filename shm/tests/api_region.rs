@@ -344,6 +344,7 @@ proptest! {
         let mut view = unsafe { payload.span_mut(8, 16) };
         view.fill(3);
         drop(view);
-        prop_assert_eq!(read(&payload).get(8..24).unwrap(), [3; 16]);
+        let bytes = read(&payload);
+        prop_assert_eq!(bytes.get(8..24).unwrap(), [3; 16]);
     }
 }

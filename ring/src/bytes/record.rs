@@ -135,6 +135,7 @@ impl<'p, L: Trust> Batch<'p, L> {
     }
 
     /// Publishes all records with one store and says how many.
+    #[expect(clippy::must_use_candidate, reason = "called for what it does")]
     pub fn commit(self) -> usize {
         if self.records > 0 {
             let start = self.producer.cursor.position();
@@ -194,7 +195,7 @@ impl<'c, L: Trust> Record<'c, L> {
         }
         // SAFETY: R2: the message lies within the published window and the data, and these bytes within it.
         unsafe {
-            self.consumer.data.bytes.read_bytes(self.message.offset + first, to.as_mut_ptr(), to.len())
+            self.consumer.data.bytes.read_bytes(self.message.offset + first, to.as_mut_ptr(), to.len());
         };
         Ok(())
     }
