@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::report::Reporter;
-use crate::{mutate, run, scribble, stress, verify};
+use crate::{mutate, run, scribble, step, stress, verify};
 
 /// Runs, stresses, kills, freezes and scribbles real processes over Tidewire's structures, and judges them.
 #[derive(Debug, Parser)]
@@ -25,6 +25,8 @@ enum Command {
     Run(run::Args),
     /// Weaken every atomic ordering, one at a time, and see that a model notices.
     Mutate(mutate::Args),
+    /// Kill, freeze, interleave and lie to every operation at every instruction.
+    Step(step::Args),
     /// Let a hostile process overwrite shared words while a victim works.
     Scribble(scribble::Args),
     /// Run with random kills and stops, and check the recorded histories.
@@ -44,6 +46,7 @@ impl Cli {
             None => run::main(&self.run, &mut reporter),
             Some(Command::Run(args)) => run::main(args, &mut reporter),
             Some(Command::Mutate(args)) => mutate::main(args, &mut reporter),
+            Some(Command::Step(args)) => step::main(args, &mut reporter),
             Some(Command::Scribble(args)) => scribble::main(args, &mut reporter),
             Some(Command::Stress(args)) => stress::main(args, &mut reporter),
             Some(Command::Verify(args)) => verify::main(args, &mut reporter),

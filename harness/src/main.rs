@@ -13,10 +13,13 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 mod cli;
+mod explore;
 mod mutate;
+mod ops;
 mod report;
 mod run;
 mod scribble;
+mod step;
 mod stress;
 mod verify;
 
