@@ -1,2 +1,144 @@
-//! The benches.
-fn main() {}
+//! The side-by-side report: Tidewire and its peers, taking turns.
+//!
+//! Prints tables; `--write` also regenerates the report, the plots and the raw record in the source tree. The exit
+//! status is 0 only if no contender was rejected and some sample counts.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, ensure};
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use tidewire_benches::cells;
+use tidewire_benches::pair::{Cores, Mode};
+use tidewire_benches::record::{CellRecord, Machine, Record, Settings, now, top};
+use tidewire_benches::schedule::Schedule;
+use tidewire_benches::{plot, report};
+
+/// Measures Tidewire and its peers side by side.
+#[derive(Debug, Parser)]
+#[command(about)]
+struct Cli {
+    /// At most two minutes on a quiet machine: five rounds, short windows
+    #[arg(long, conflicts_with = "full")]
+    quick: bool,
+    /// Fifteen rounds, long windows
+    #[arg(long)]
+    full: bool,
+    /// Only cells whose name begins like this; may be repeated
+    #[arg(long, value_name = "NAME")]
+    cell: Vec<String>,
+    /// How often each contender takes its turn
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rounds: Option<u32>,
+    /// Writes the raw record to a file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Regenerates BENCHMARKS.md, the plots, and the record of the day
+    #[arg(long)]
+    write: bool,
+    /// Measures nothing: reports on a record
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "full", "cell", "rounds", "json"])]
+    from: Option<PathBuf>,
+    /// Names the cells
+    #[arg(long)]
+    list: bool,
+}
+
+fn main() -> ExitCode {
+    match execute(&Cli::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            let _closed = writeln!(io::stderr().lock(), "tidewire-benches: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(cli: &Cli) -> anyhow::Result<bool> {
+    if cli.list {
+        for cell in cells::all() {
+            print(&format!("{:<15} {}\n", cell.name, cell.title))?;
+        }
+        return Ok(true);
+    }
+    let record = match &cli.from {
+        Some(path) => Record::read(path)?,
+        None => measure(cli)?,
+    };
+    if let Some(path) = &cli.json {
+        record.write(path)?;
+    }
+    if cli.write {
+        if cli.from.is_none() {
+            record.write(&record.path())?;
+        }
+        let plots = plot::write(&record)?;
+        let path = top().join("BENCHMARKS.md");
+        fs::write(&path, report::markdown(&record, &plots))
+            .with_context(|| format!("write {}", path.display()))?;
+    }
+    print(&report::markdown(&record, &[]))?;
+    // A run of which nothing counts says nothing.
+    Ok(record.rejected.is_empty() && record.samples.iter().any(|sample| sample.regime.is_some()))
+}
+
+fn settings(cli: &Cli) -> Settings {
+    let (name, rounds, window_ms) = match (cli.quick, cli.full) {
+        (true, _) => ("quick", 5, 20),
+        (_, true) => ("full", 15, 60),
+        _ => ("default", 7, 40),
+    };
+    let mut options = if name == "default" { String::new() } else { format!("--{name} ") };
+    if let Some(rounds) = cli.rounds {
+        options += &format!("--rounds {rounds} ");
+    }
+    for cell in &cli.cell {
+        options += &format!("--cell {cell} ");
+    }
+    Settings {
+        name: name.to_owned(),
+        options,
+        rounds: cli.rounds.unwrap_or(rounds),
+        window_ms,
+        modes: vec![Mode::Processes, Mode::Threads],
+    }
+}
+
+fn measure(cli: &Cli) -> anyhow::Result<Record> {
+    Cores::first_two()?;
+    let mut cells = cells::all();
+    if !cli.cell.is_empty() {
+        cells.retain(|cell| cli.cell.iter().any(|wanted| cell.name.starts_with(wanted.as_str())));
+        ensure!(
+            !cells.is_empty(),
+            "expected the name of a cell (--list names them), found {}",
+            cli.cell.join(", ")
+        );
+    }
+    let settings = settings(cli);
+    let (date, machine) = (now()?, Machine::here());
+    let described = cells.iter().map(CellRecord::new).collect();
+    let schedule = Schedule::new(cells, settings.clone());
+    let progress = ProgressBar::new(schedule.steps());
+    progress.set_style(ProgressStyle::with_template("{bar:40} {percent:>3} % {msg:<15} {eta} left")?);
+    let outcome = schedule.run(&progress);
+    progress.finish_and_clear();
+    Ok(Record {
+        date,
+        machine,
+        settings,
+        cells: described,
+        samples: outcome.samples,
+        rejected: outcome.rejected,
+    })
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}

@@ -1,16 +1,210 @@
-//! Being written.
-use crate::report::Reporter;
+//! `run`: real processes stream real data through every structure, and every message is verified.
+//!
+//! Each row is a structure, a mode and a size. For each, the parent lays the structure out in an anonymous segment
+//! and starts this program twice, as producer and as consumer; they inherit the segment, map it at different
+//! addresses, run on different processors where there are some, and take it as untrusted. The producer numbers and
+//! fills every message, the [oracle] at the other end looks at every word of each, and the parent compares what both
+//! say at the end. What the children need beside the structure lies in [control] words of a segment of their own.
+//!
+//! # Adding a structure
+//! Implement [`plan::Structure`] and add it to [`plan::STRUCTURES`].
 
-/// Arguments.
-#[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Args {}
-/// Arguments.
-#[derive(Clone, Debug, clap::Args)]
-pub(crate) struct ChildArgs {}
+use std::path::PathBuf;
+use std::time::Duration;
 
-pub(crate) fn main(_args: &Args, _reporter: &mut Reporter) -> anyhow::Result<bool> {
-    anyhow::bail!("not there yet")
+use anyhow::{Context as _, Result, ensure};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::report::{Reporter, complain};
+
+mod child;
+mod clock;
+mod control;
+mod file;
+mod fixed;
+mod interrupt;
+pub(crate) mod message;
+pub(crate) mod oracle;
+mod parent;
+mod pieces;
+mod pin;
+mod plan;
+mod probe;
+mod records;
+mod row;
+mod side;
+mod trips;
+
+use control::Role;
+use file::Copy;
+use parent::Ending;
+use plan::{Choices, Fault, Limit, Mode, Plan, STRUCTURES};
+use row::RunRow;
+
+/// Seconds for all timed rows together, unless the user says otherwise.
+const SECONDS: f64 = 15.0;
+/// The most that may be asked for: sequences must not run out.
+const MOST_SECONDS: f64 = 3600.0;
+
+/// What `run` can be told.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Seconds for all timed rows together [default: 15]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    seconds: Option<f64>,
+    /// Messages per row, instead of a time
+    #[arg(long, value_name = "COUNT", conflicts_with = "seconds",
+          value_parser = clap::value_parser!(u64).range(1..message::MAX_SEQUENCE / 2))]
+    messages: Option<u64>,
+    /// Capacity: slots of ring-fixed [default: 1024], bytes of ring-bytes [default: 65536]
+    #[arg(long, value_name = "COUNT")]
+    capacity: Option<usize>,
+    /// Payload bytes of a message; may be given several times [default: 8, 64 and 1024; records of 16 to 79]
+    #[arg(long, value_name = "BYTES")]
+    payload: Vec<usize>,
+    /// Only this structure; may be given several times
+    #[arg(long, value_name = "NAME", value_parser = ["ring-fixed", "ring-bytes"])]
+    structure: Vec<String>,
+    /// The file that is sent as byte records [default: this program]
+    #[arg(long, value_name = "FILE")]
+    input: Option<PathBuf>,
+    /// Lets the producer do one thing wrong in every row: the run must notice.
+    #[arg(long, hide = true)]
+    fault: Option<Fault>,
+    /// After how long a child that does not move is given up.
+    #[arg(long, hide = true, value_name = "MS", default_value_t = 10_000,
+          value_parser = clap::value_parser!(u64).range(1..))]
+    patience_ms: u64,
 }
-pub(crate) fn child(_args: &ChildArgs) -> anyhow::Result<bool> {
-    anyhow::bail!("not there yet")
+
+/// What a child is told.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct ChildArgs {
+    /// The end that it plays.
+    #[arg(long)]
+    role: Role,
+    /// What to do, as the parent writes it.
+    #[arg(long)]
+    plan: String,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let wrong = || format!("expected a number of seconds above 0 and up to {MOST_SECONDS}");
+    let seconds: f64 = text.parse().map_err(|_| wrong())?;
+    if seconds > 0.0 && seconds <= MOST_SECONDS { Ok(seconds) } else { Err(wrong()) }
+}
+
+impl Args {
+    /// The rows that were asked for, in order.
+    fn plans(&self) -> Result<Vec<Plan>> {
+        let choices =
+            Choices { payloads: self.payload.clone(), capacity: self.capacity, input: self.input.is_some() };
+        let wanted = |name: &str| self.structure.is_empty() || self.structure.iter().any(|only| only == name);
+        let cores = pin::Cores::choose();
+        let mut plans = Vec::new();
+        for structure in STRUCTURES.iter().filter(|structure| wanted(structure.name())) {
+            let shapes = structure.shapes(&choices).with_context(|| structure.name())?;
+            plans.extend(shapes.into_iter().map(|(mode, payload, capacity)| Plan {
+                structure: structure.name().to_owned(),
+                mode,
+                payload,
+                capacity,
+                limit: Limit::Messages(u64::MAX),
+                cores,
+                fault: self.fault,
+                parent: std::process::id(),
+            }));
+        }
+        let timed = plans.iter().filter(|plan| plan.mode.is_timed()).count();
+        let each = self.seconds.unwrap_or(SECONDS) / f64::from(u32::try_from(timed.max(1))?);
+        for plan in plans.iter_mut().filter(|plan| plan.mode.is_timed()) {
+            plan.limit = self.messages.map_or(Limit::Seconds(each), Limit::Messages);
+        }
+        if plans.iter().any(|plan| plan.mode == Mode::File) {
+            file::open(file::path(self.input.as_ref()))?;
+        } else {
+            ensure!(
+                self.input.is_none(),
+                "expected ring-bytes among the structures: only its rows send a file"
+            );
+        }
+        Ok(plans)
+    }
+}
+
+/// Runs all rows; `Ok(false)` if one is not verified.
+pub(crate) fn main(args: &Args, reporter: &mut Reporter) -> Result<bool> {
+    let plans = args.plans()?;
+    interrupt::install();
+    let bar = progress(reporter, plans.len())?;
+    let mut verified = 0;
+    for plan in &plans {
+        bar.set_message(format!("{} {} B {}", plan.structure, plan.payload.1, plan.mode.name()));
+        let row = run_row(plan, args, &bar)?;
+        verified += usize::from(row.verified);
+        bar.inc(1);
+        bar.suspend(|| reporter.row(&row))?;
+    }
+    bar.finish_and_clear();
+    reporter.note(&format!("{verified} rows verified, {} failed", plans.len() - verified))?;
+    Ok(verified == plans.len())
+}
+
+/// Runs one row and complains about what is wrong with it.
+fn run_row(plan: &Plan, args: &Args, bar: &ProgressBar) -> Result<RunRow> {
+    let mut copy = match plan.mode {
+        Mode::File => Some(Copy::open(file::path(args.input.as_ref()))?),
+        _ => None,
+    };
+    let files = copy.as_ref().map(|copy| [&copy.input, &copy.output]);
+    let patience = Duration::from_millis(args.patience_ms);
+    let ending = parent::run(plan, files, patience, &mut || bar.tick())?;
+    let mut wrong = Vec::new();
+    let mut row = match ending {
+        Ending::Told(outcomes) => {
+            let [producer, consumer] = &*outcomes;
+            let same = producer.addresses.iter().zip(&consumer.addresses).find(|(one, other)| one == other);
+            if let Some((address, _)) = same {
+                wrong.push(format!("expected mappings at different addresses, found both at {address:#x}"));
+            }
+            let row = RunRow::told(plan, &outcomes);
+            if !row.verified {
+                wrong.push(format!(
+                    "the producer says it sent {} messages, the consumer received {}: {} lost, {} duplicated, \
+                     {} reordered, {} torn",
+                    row.sent, row.received, row.lost, row.duplicated, row.reordered, row.torn
+                ));
+            }
+            row
+        }
+        Ending::Trouble { what, counts } => {
+            wrong.push(what);
+            RunRow::troubled(plan, counts)
+        }
+    };
+    // Of a row that broke off, the difference is no news.
+    if let Some(copy) = copy.as_mut().filter(|_| row.raw_rtt_ns.is_some()) {
+        wrong.extend(copy.difference()?);
+    }
+    row.verified &= wrong.is_empty();
+    for what in wrong {
+        let (structure, mode) = (&row.structure, row.mode);
+        bar.suspend(|| complain(&format!("{structure} {} B {mode}: {what}", row.payload_bytes)));
+    }
+    Ok(row)
+}
+
+/// A bar on a terminal, nothing elsewhere.
+fn progress(reporter: &Reporter, rows: usize) -> Result<ProgressBar> {
+    if !reporter.interactive() {
+        return Ok(ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()));
+    }
+    let style = ProgressStyle::with_template("{spinner} {bar:30} {pos}/{len} rows, {elapsed}: {msg}")?;
+    Ok(ProgressBar::new(rows as u64).with_style(style))
+}
+
+/// Plays one side of a row.
+pub(crate) fn child(args: &ChildArgs) -> Result<bool> {
+    child::play(args.role, &args.plan)?;
+    Ok(true)
 }

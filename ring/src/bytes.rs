@@ -74,8 +74,16 @@ const MIN_CAPACITY: usize = 64;
 const KIND_MESSAGE: u32 = 1;
 const KIND_PADDING: u32 = 2;
 
-const SHAPE: Shape =
-    Shape { kind: KIND_BYTES, element_bytes: 1, element_align: 1, min_capacity: MIN_CAPACITY };
+/// The largest capacity: lengths are 32-bit.
+const MAX_CAPACITY: usize = if usize::BITS > 32 { 1 << 32 } else { 1 << 27 };
+
+const SHAPE: Shape = Shape {
+    kind: KIND_BYTES,
+    element_bytes: 1,
+    element_align: 1,
+    min_capacity: MIN_CAPACITY,
+    max_capacity: MAX_CAPACITY,
+};
 
 /// The bytes that a record of `len` bytes takes, frame included.
 #[inline(always)]
@@ -116,26 +124,11 @@ impl Ring<Trusted> {
 }
 
 impl<L: Trust> Ring<L> {
-    /// The largest capacity: lengths are 32-bit.
-    const MAX_CAPACITY: usize = if usize::BITS > 32 { 1 << 32 } else { 1 << 27 };
-
-    fn check(capacity: usize) -> Result<(), CreateError> {
-        if capacity > Self::MAX_CAPACITY {
-            return Err(CreateError::Capacity {
-                min: MIN_CAPACITY,
-                max: Self::MAX_CAPACITY,
-                found: capacity,
-            });
-        }
-        Ok(())
-    }
-
     /// Bytes of region that a ring of `capacity_bytes` of data needs.
     ///
     /// # Errors
     /// [`CreateError`] if the capacity is no power of two from 64 to 4 GiB.
     pub fn bytes(capacity_bytes: usize, options: &Options) -> Result<usize, CreateError> {
-        Self::check(capacity_bytes)?;
         SHAPE.bytes(capacity_bytes, options)
     }
 
@@ -144,7 +137,6 @@ impl<L: Trust> Ring<L> {
     /// # Errors
     /// [`CreateError`] if the capacity is no power of two from 64 to 4 GiB, or the region is too short.
     pub fn create(region: Region<L>, capacity_bytes: usize, options: &Options) -> Result<Self, CreateError> {
-        Self::check(capacity_bytes)?;
         let layout = SHAPE.create(&region, capacity_bytes, options)?;
         Ok(Self { region, layout })
     }
@@ -154,12 +146,7 @@ impl<L: Trust> Ring<L> {
     /// # Errors
     /// [`AttachError::Incompatible`] names the first field that differs from what this version would have written.
     pub fn open(region: Region<L>, type_fingerprint: u64) -> Result<Self, AttachError> {
-        use tidewire_shm::{Field, Incompatible};
         let layout = SHAPE.open(&region, type_fingerprint)?;
-        let (expected, found) = (Self::MAX_CAPACITY as u64, layout.capacity as u64);
-        if found > expected {
-            return Err(Incompatible::new(Field::Capacity, expected, found).into());
-        }
         Ok(Self { region, layout })
     }
 

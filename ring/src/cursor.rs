@@ -309,16 +309,14 @@ impl HeadCursor {
         Ok(self.window().min(max))
     }
 
-    /// The slow step of [`require_one`](Self::require_one): release what is due, look if nothing is known.
+    /// The slow step of [`require_one`](Self::require_one): look if nothing is known.
     #[cold]
     #[inline(never)]
     fn next_window(&mut self) -> Result<(), PopError> {
-        self.release_if_due();
         if self.head == self.seen {
             self.look()?;
         }
-        let due = self.period - self.unpublished();
-        self.stop = self.head.wrapping_add(self.window().min(due));
+        self.end_window();
         Ok(())
     }
 
@@ -368,6 +366,18 @@ impl HeadCursor {
     pub(crate) fn advance_one(&mut self, position: u64) {
         debug_assert!(position == self.head && self.window() > 0, "consumed what was not published");
         self.head = position.wrapping_add(1);
+        if self.head == self.stop {
+            self.end_window();
+        }
+    }
+
+    /// Releases what is due, and says how far the next elements may be consumed without a look at anything.
+    #[cold]
+    #[inline(never)]
+    fn end_window(&mut self) {
+        self.release_if_due();
+        let due = self.period - self.unpublished();
+        self.stop = self.head.wrapping_add(self.window().min(due));
     }
 
     /// Consumes `n` elements within the [`window`](Self::window).

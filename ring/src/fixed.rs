@@ -66,7 +66,13 @@ pub use chunk::{Chunk, Drain, Reservation};
 const LITTLE: u64 = 256;
 
 const fn shape<T: Pod>() -> Shape {
-    Shape { kind: KIND_FIXED, element_bytes: size_of::<T>(), element_align: align_of::<T>(), min_capacity: 1 }
+    Shape {
+        kind: KIND_FIXED,
+        element_bytes: size_of::<T>(),
+        element_align: align_of::<T>(),
+        min_capacity: 1,
+        max_capacity: usize::MAX,
+    }
 }
 
 /// A ring in a region, created or opened and validated; gives out its two roles.

@@ -78,6 +78,8 @@ pub(crate) struct Shape {
     pub(crate) element_align: usize,
     /// The smallest capacity, in elements.
     pub(crate) min_capacity: usize,
+    /// The largest capacity, in elements; memory may allow less.
+    pub(crate) max_capacity: usize,
 }
 
 /// Validated, private, never read from shared memory again.
@@ -96,7 +98,7 @@ impl Shape {
     fn max_capacity(&self) -> usize {
         // At least one: an element is checked to be far smaller than the data.
         let most = Self::MAX_DATA_BYTES / self.element_bytes.max(1);
-        1 << most.ilog2()
+        (1 << most.ilog2()).min(self.max_capacity)
     }
 
     fn layout(&self, capacity: usize, stride: RoleStride) -> Result<Layout, CreateError> {
@@ -158,7 +160,9 @@ impl Shape {
         same(Field::ElementBytes, self.element_bytes as u64, header.element_bytes)?;
         same(Field::ElementAlign, self.element_align as u64, header.element_align)?;
         same(Field::TypeFingerprint, type_fingerprint, header.type_fingerprint)?;
-        let bad_capacity = Incompatible::new(Field::Capacity, self.min_capacity as u64, header.capacity);
+        let max = self.max_capacity();
+        let nearest = if header.capacity > max as u64 { max } else { self.min_capacity };
+        let bad_capacity = Incompatible::new(Field::Capacity, nearest as u64, header.capacity);
         let capacity = usize::try_from(header.capacity).map_err(|_| bad_capacity)?;
         let layout = self.layout(capacity, header.role_stride).map_err(|_| bad_capacity)?;
         same(Field::DataOffset, layout.data_offset() as u64, header.data_offset)?;
@@ -216,7 +220,7 @@ mod tests {
     use super::*;
 
     fn layout(stride: RoleStride) -> Layout {
-        let shape = Shape { kind: KIND_FIXED, element_bytes: 8, element_align: 8, min_capacity: 1 };
+        let shape = Shape { kind: KIND_FIXED, element_bytes: 8, element_align: 8, min_capacity: 1, max_capacity: usize::MAX };
         shape.layout(16, stride).expect("a plain shape")
     }
 

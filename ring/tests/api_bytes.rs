@@ -3,7 +3,8 @@
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "tests: a wrong index or a missing value shall fail the test"
+    clippy::drop_non_drop,
+    reason = "tests: a wrong index or a missing value shall fail the test; drops are spelt out where they matter"
 )]
 
 mod hostile_memory;
@@ -115,7 +116,10 @@ fn a_full_ring_refuses_and_keeps_what_it_has() {
     }
     assert!(consumer.is_empty());
     assert_eq!(consumer.pop_into(&mut []), Err(RecordPopError::Empty));
-    assert_eq!((consumer.pop().unwrap_err(), consumer.peek_len()), (RecordPopError::Empty, Err(RecordPopError::Empty)));
+    assert_eq!(
+        (consumer.pop().unwrap_err(), consumer.peek_len()),
+        (RecordPopError::Empty, Err(RecordPopError::Empty))
+    );
     assert!(producer.is_empty());
 }
 
@@ -228,7 +232,7 @@ fn an_empty_record_may_end_the_data() {
 fn a_batch_is_published_whole_or_not_at_all() {
     let (mut producer, mut consumer) = pair(256);
     for lap in 0..30 {
-        let records: Vec<_> = (0..4).map(|i| record(lap * 4 + i, 20 + i as usize)).collect();
+        let records: Vec<_> = (0..).zip(20..24).map(|(i, len)| record(lap * 4 + i, len)).collect();
         let mut batch = producer.batch();
         assert!(batch.is_empty());
         for bytes in &records {
@@ -291,7 +295,9 @@ fn a_record_in_place_is_consumed_when_dropped_and_not_before() {
 
 #[test]
 fn the_head_is_released_as_tuned() {
-    for (release_every, period) in [(None, 16), (Some(0), 1), (Some(1), 1), (Some(40), 40), (Some(u64::MAX), 128)] {
+    for (release_every, period) in
+        [(None, 16), (Some(0), 1), (Some(1), 1), (Some(40), 40), (Some(u64::MAX), 128)]
+    {
         let (mut producer, mut consumer) = pair(128);
         let tuning = Tuning::default();
         consumer.tune(release_every.map_or(tuning, |n| tuning.release_every(n)));
@@ -326,7 +332,10 @@ fn capacities_out_of_range_are_refused() {
     let most = 1 << 32;
     for found in [0, 1, 8, 32, 63, 65, 96, most - 1] {
         let result = Ring::on_heap(found).map(drop);
-        assert!(matches!(result, Err(CreateError::Capacity { min: 64, found: f, .. }) if f == found), "{result:?}");
+        assert!(
+            matches!(result, Err(CreateError::Capacity { min: 64, found: f, .. }) if f == found),
+            "{result:?}"
+        );
     }
     for found in [most + 1, most * 2, usize::MAX] {
         let error = CreateError::Capacity { min: 64, max: most, found };
@@ -339,7 +348,8 @@ fn capacities_out_of_range_are_refused() {
 #[test]
 fn the_range_that_a_refusal_names_is_the_range_that_holds() {
     for found in [0, 32, 65] {
-        let Err(CreateError::Capacity { min, max, .. }) = Ring::<Trusted>::bytes(found, &Options::new()) else {
+        let Err(CreateError::Capacity { min, max, .. }) = Ring::<Trusted>::bytes(found, &Options::new())
+        else {
             panic!("{found} is no capacity")
         };
         assert!(Ring::<Trusted>::bytes(min, &Options::new()).is_ok(), "{found}: the smallest is {min}");
@@ -509,5 +519,8 @@ fn slot_errors_convert_to_record_errors() {
     assert_eq!(RecordPushError::from(PushError::Corrupt(corrupt)), RecordPushError::Corrupt(corrupt));
     assert_eq!(RecordPopError::from(PopError::Empty), RecordPopError::Empty);
     assert_eq!(RecordPopError::from(PopError::Corrupt(corrupt)), RecordPopError::Corrupt(corrupt));
-    assert_eq!(CreateError::from(RegionError::Length { found: 0 }), CreateError::Region(RegionError::Length { found: 0 }));
+    assert_eq!(
+        CreateError::from(RegionError::Length { found: 0 }),
+        CreateError::Region(RegionError::Length { found: 0 })
+    );
 }

@@ -3,7 +3,8 @@
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "tests: a wrong index or a missing value shall fail the test"
+    clippy::drop_non_drop,
+    reason = "tests: a wrong index or a missing value shall fail the test; drops are spelt out where they matter"
 )]
 
 mod hostile_memory;
@@ -84,7 +85,10 @@ fn a_full_ring_refuses_and_an_empty_one_too() {
         assert_eq!((consumer.pop(), consumer.peek()), (Err(PopError::Empty), Err(PopError::Empty)));
         producer.push_slice(&vec![3; capacity]).unwrap();
         assert!(producer.is_full() && consumer.is_full() && !producer.is_empty() && !consumer.is_empty());
-        assert_eq!((producer.len(), producer.free(), consumer.len(), consumer.free()), (capacity, 0, capacity, 0));
+        assert_eq!(
+            (producer.len(), producer.free(), consumer.len(), consumer.free()),
+            (capacity, 0, capacity, 0)
+        );
         assert_eq!((producer.push(4), producer.push_from(&4)), (Err(PushError::Full), Err(PushError::Full)));
         assert_eq!(producer.reserve(1).unwrap_err(), PushError::Full);
         assert_eq!(producer.push_slice(&[]), Ok(()));
@@ -586,7 +590,10 @@ fn a_new_consumer_sees_a_bounded_number_of_messages_again() {
             // SAFETY: the former handle is never used again.
             let mut heir = unsafe { ring.replace_consumer(dead.owner()) }.unwrap();
             let first = heir.position();
-            assert!(first <= popped && popped - first <= release_every, "{popped} popped, again from {first}");
+            assert!(
+                first <= popped && popped - first <= release_every,
+                "{popped} popped, again from {first}"
+            );
             assert!(in_hand == (32 - popped).min(3));
             assert!(heir.drain().eq(first..32), "the touch changed a message");
         }
@@ -678,15 +685,24 @@ fn errors_are_small_and_say_what_was_expected_and_found() {
         (&tail, "corrupt ring: expected a tail at most one capacity ahead of the head, found 8"),
         (&record, "corrupt ring: expected a record within the published bytes, found header 0x100000009"),
         (&PushError::Full, "the ring is full"),
-        (&PushError::Corrupt(head), "corrupt ring: expected a head at most one capacity behind the tail, found 7"),
+        (
+            &PushError::Corrupt(head),
+            "corrupt ring: expected a head at most one capacity behind the tail, found 7",
+        ),
         (&PopError::Empty, "the ring is empty"),
-        (&PopError::Corrupt(tail), "corrupt ring: expected a tail at most one capacity ahead of the head, found 8"),
+        (
+            &PopError::Corrupt(tail),
+            "corrupt ring: expected a tail at most one capacity ahead of the head, found 8",
+        ),
         (&TooMany { available: 3, asked: 5 }, "expected at most 3, found 5"),
         (
             &CreateError::Capacity { min: 1, max: 64, found: 3 },
             "expected a capacity that is a power of two from 1 to 64, found 3",
         ),
-        (&element, "expected an element of 1 byte to 2 GiB aligned to at most 128, found 0 bytes aligned to 8"),
+        (
+            &element,
+            "expected an element of 1 byte to 2 GiB aligned to at most 128, found 0 bytes aligned to 8",
+        ),
         (
             &CreateError::RegionTooSmall { needed: 640, found: 12 },
             "expected a region of at least 640 bytes, found 12",

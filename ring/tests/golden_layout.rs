@@ -72,7 +72,11 @@ fn constants() {
         let options = Options::new().role_stride(stride);
         assert_eq!(fixed::Ring::<u64>::bytes(16, &options), Ok(offsets.data + 128), "{BUMP}");
         assert_eq!(fixed::Ring::<[u8; 3]>::bytes(16, &options), Ok(offsets.data + 48), "{BUMP}");
-        assert_eq!(bytes::Ring::<tidewire_shm::Trusted>::bytes(64, &options), Ok(offsets.data + 64), "{BUMP}");
+        assert_eq!(
+            bytes::Ring::<tidewire_shm::Trusted>::bytes(64, &options),
+            Ok(offsets.data + 64),
+            "{BUMP}"
+        );
     }
 }
 

@@ -172,17 +172,32 @@ fn every_number_must_be_what_the_layout_gives() {
     for (kind, stride, memory) in all() {
         let (total, data, element) = (memory.word(32), memory.word(80), memory.word(48));
         for value in [0, 1, data - 128, data - 8, data + 8, data + 128, total, u64::MAX] {
-            assert_eq!(with_word(&memory, kind, 80, value), Incompatible::new(Field::DataOffset, data, value));
+            assert_eq!(
+                with_word(&memory, kind, 80, value),
+                Incompatible::new(Field::DataOffset, data, value)
+            );
         }
         for value in [0, 128, total - 1] {
-            assert_eq!(with_word(&memory, kind, 32, value), Incompatible::new(Field::TotalBytes, total, value));
+            assert_eq!(
+                with_word(&memory, kind, 32, value),
+                Incompatible::new(Field::TotalBytes, total, value)
+            );
         }
         for value in [total + 1, u64::MAX] {
-            assert_eq!(with_word(&memory, kind, 32, value), Incompatible::new(Field::TotalBytes, total, value));
+            assert_eq!(
+                with_word(&memory, kind, 32, value),
+                Incompatible::new(Field::TotalBytes, total, value)
+            );
         }
         for value in [0, element + 1, element * 2, u64::MAX] {
-            assert_eq!(with_word(&memory, kind, 48, value), Incompatible::new(Field::ElementBytes, element, value));
-            assert_eq!(with_word(&memory, kind, 56, value), Incompatible::new(Field::ElementAlign, element, value));
+            assert_eq!(
+                with_word(&memory, kind, 48, value),
+                Incompatible::new(Field::ElementBytes, element, value)
+            );
+            assert_eq!(
+                with_word(&memory, kind, 56, value),
+                Incompatible::new(Field::ElementAlign, element, value)
+            );
         }
         let other = if stride == RoleStride::Line { 4096 } else { 128 };
         assert_eq!(with_word(&memory, kind, 72, other).field, Field::DataOffset);

@@ -113,7 +113,9 @@ fn every_frame_is_judged_by_window_and_data() {
         for window in [8, 16, 24, 128, 248, 256] {
             for kind in kinds {
                 let bounds = [0, window, CAPACITY as u64 - head % CAPACITY as u64, 1 << 31, 1 << 32];
-                let lens = bounds.iter().flat_map(|bound| (0..=24).map(move |n| (bound + n).wrapping_sub(12) as u32));
+                let lens = bounds
+                    .iter()
+                    .flat_map(|bound| (0..=24).map(move |n| (bound + n).wrapping_sub(12) as u32));
                 for len in lens {
                     let (memory, _ring, mut consumer) = published(head, window);
                     set_frame(&memory, head, frame(kind, len));

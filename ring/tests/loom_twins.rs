@@ -2,7 +2,12 @@
 //! one of them, and must pass the same model when the ring is right; else a passing model of the real ring would
 //! prove nothing.
 #![cfg(loom)]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "helpers of tests, with small numbers"
+)]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -191,67 +196,40 @@ fn the_right_twin_passes() {
 
 #[test]
 fn publishing_before_writing_is_reported() {
-    assert!(reported(stream(Ways {
-        publish_first: true,
-        ..RIGHT
-    })));
+    assert!(reported(stream(Ways { publish_first: true, ..RIGHT })));
 }
 
 #[test]
 fn relaxed_publication_is_reported() {
-    assert!(reported(stream(Ways {
-        tail_store: Ordering::Relaxed,
-        ..RIGHT
-    })));
-    assert!(reported(stream(Ways {
-        tail_load: Ordering::Relaxed,
-        ..RIGHT
-    })));
+    assert!(reported(stream(Ways { tail_store: Ordering::Relaxed, ..RIGHT })));
+    assert!(reported(stream(Ways { tail_load: Ordering::Relaxed, ..RIGHT })));
 }
 
 #[test]
 fn releasing_before_reading_is_reported() {
-    assert!(reported(stream(Ways {
-        release_first: true,
-        ..RIGHT
-    })));
+    assert!(reported(stream(Ways { release_first: true, ..RIGHT })));
 }
 
 #[test]
 fn a_relaxed_release_is_reported() {
-    assert!(reported(stream(Ways {
-        head_store: Ordering::Relaxed,
-        ..RIGHT
-    })));
-    assert!(reported(stream(Ways {
-        head_load: Ordering::Relaxed,
-        ..RIGHT
-    })));
+    assert!(reported(stream(Ways { head_store: Ordering::Relaxed, ..RIGHT })));
+    assert!(reported(stream(Ways { head_load: Ordering::Relaxed, ..RIGHT })));
 }
 
 /// The touch writes back what is there: no value ever goes wrong, only the shadow can tell.
 #[test]
 fn touching_after_the_release_is_reported() {
-    assert!(reported(stream(Ways {
-        touch_late: true,
-        ..RIGHT
-    })));
+    assert!(reported(stream(Ways { touch_late: true, ..RIGHT })));
 }
 
 #[test]
 fn filling_one_slot_too_many_is_reported() {
-    assert!(reported(stream(Ways {
-        overfill: true,
-        ..RIGHT
-    })));
+    assert!(reported(stream(Ways { overfill: true, ..RIGHT })));
 }
 
 #[test]
 fn a_batch_published_message_by_message_is_reported() {
-    assert!(reported(batch(Ways {
-        batch_by_message: true,
-        ..RIGHT
-    })));
+    assert!(reported(batch(Ways { batch_by_message: true, ..RIGHT })));
 }
 
 /// A borrowed slice counts as an access as long as it lives, though all of its bytes were read before.
@@ -289,9 +267,7 @@ fn claiming_before_filling_strands_the_living_and_is_reported() {
                 if one_step {
                     // Whoever stamps the first free slot has claimed and published it at once.
                     let free = stamps.iter().any(|stamp| {
-                        stamp
-                            .compare_exchange(0, 1, Ordering::AcqRel, Ordering::Relaxed)
-                            .is_ok()
+                        stamp.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Relaxed).is_ok()
                     });
                     assert!(free);
                 } else {
@@ -306,11 +282,7 @@ fn claiming_before_filling_strands_the_living_and_is_reported() {
             push(&tail, &stamps);
             dying.join().unwrap();
             // The living one was told that its message is there: the consumer must find a message at the head.
-            assert_eq!(
-                stamps[0].load(Ordering::Acquire),
-                1,
-                "a dead producer hides a message"
-            );
+            assert_eq!(stamps[0].load(Ordering::Acquire), 1, "a dead producer hides a message");
         }
     };
     explore(body(true));

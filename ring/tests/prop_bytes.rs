@@ -346,7 +346,7 @@ impl<L: Level> World<L> {
                 }
             }
             Op::Pop => self.consumer.pop().map(|record| {
-                assert_eq!(record.is_empty(), record.len() == 0);
+                assert_eq!(record.is_empty(), front.as_ref().is_some_and(Vec::is_empty));
                 let beyond = TooMany { available: record.len(), asked: record.len() + 1 };
                 assert_eq!(record.get(record.len(), &mut [0]), Err(beyond));
                 L::read(&record)

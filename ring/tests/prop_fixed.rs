@@ -135,7 +135,12 @@ fn case() -> impl Strategy<Value = Case> {
     // Positions never wrap in practice; the arithmetic must not care.
     let start = prop_oneof![Just(0), any::<u64>(), (0..100_u64).prop_map(|n| u64::MAX - n)];
     let ops = proptest::collection::vec(op(), 1..120);
-    (capacity, stride, start, ops).prop_map(|(capacity, stride, start, ops)| Case { capacity, stride, start, ops })
+    (capacity, stride, start, ops).prop_map(|(capacity, stride, start, ops)| Case {
+        capacity,
+        stride,
+        start,
+        ops,
+    })
 }
 
 /// A ring, its two handles, and what they must answer.
@@ -346,7 +351,10 @@ impl<T: Pod + PartialEq + Debug, L: Level> World<T, L> {
                     Ok(k) => {
                         assert_eq!(k, available);
                         self.took(&to[..k]);
-                        assert!(to[k..].iter().all(|value| *value == T::zeroed()), "wrote behind what it popped");
+                        assert!(
+                            to[k..].iter().all(|value| *value == T::zeroed()),
+                            "wrote behind what it popped"
+                        );
                         if k == 0 {
                             return;
                         }

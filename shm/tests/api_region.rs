@@ -168,29 +168,35 @@ fn the_levels_say_what_they_are() {
 }
 
 fn panics<T>(call: impl FnOnce() -> T) -> bool {
-    let hook = panic::take_hook();
-    panic::set_hook(Box::new(|_| {}));
-    let result = panic::catch_unwind(AssertUnwindSafe(call));
-    panic::set_hook(hook);
-    result.is_err()
+    panic::catch_unwind(AssertUnwindSafe(call)).is_err()
 }
 
 /// Handles that would leave the region, or stand askew, are never made.
 #[test]
 fn handles_out_of_bounds_panic_when_made() {
     let region = Region::heap(256).unwrap();
-    for (offset, fits) in [(0, true), (248, true), (249, false), (256, false), (4, false), (usize::MAX & !7, false)] {
+    for (offset, fits) in
+        [(0, true), (248, true), (249, false), (256, false), (4, false), (usize::MAX & !7, false)]
+    {
         // SAFETY: never used.
-        assert_eq!(panics(|| drop(unsafe { region.atomic_u64(offset) })), !fits, "u64 at {offset}");
+        assert_eq!(panics(|| unsafe { region.atomic_u64(offset) }), !fits, "u64 at {offset}");
     }
-    for (offset, fits) in [(0, true), (252, true), (253, false), (256, false), (2, false), (usize::MAX & !3, false)] {
+    for (offset, fits) in
+        [(0, true), (252, true), (253, false), (256, false), (2, false), (usize::MAX & !3, false)]
+    {
         // SAFETY: never used.
-        assert_eq!(panics(|| drop(unsafe { region.atomic_u32(offset) })), !fits, "u32 at {offset}");
+        assert_eq!(panics(|| unsafe { region.atomic_u32(offset) }), !fits, "u32 at {offset}");
     }
     let most = usize::MAX;
-    for (offset, len, fits) in
-        [(0, 256, true), (1, 255, true), (256, 0, true), (0, 257, false), (257, 0, false), (1, most, false), (most, 1, false)]
-    {
+    for (offset, len, fits) in [
+        (0, 256, true),
+        (1, 255, true),
+        (256, 0, true),
+        (0, 257, false),
+        (257, 0, false),
+        (1, most, false),
+        (most, 1, false),
+    ] {
         // SAFETY: never used.
         assert_eq!(panics(|| unsafe { region.payload(offset, len) }), !fits, "{len} bytes at {offset}");
     }
@@ -235,7 +241,10 @@ fn errors_say_what_was_expected_and_found() {
         ),
         (&RegionError::OutOfMemory { bytes: 12 }, "no memory for a region of 12 bytes"),
         (&Incompatible::new(Field::Capacity, 8, 9), "incompatible capacity: expected 8, found 9"),
-        (&Incompatible::new(Field::Kind, 0x10001, 0x10002), "incompatible kind of structure: expected 0x10001, found 0x10002"),
+        (
+            &Incompatible::new(Field::Kind, 0x10001, 0x10002),
+            "incompatible kind of structure: expected 0x10001, found 0x10002",
+        ),
         (&Incompatible::new(Field::BootId, 10, 11), "incompatible boot id: expected 0xa, found 0xb"),
     ];
     for (error, text) in texts {
@@ -282,7 +291,8 @@ enum Act {
 
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
-        (0..512_usize, proptest::collection::vec(any::<u8>(), 0..300)).prop_map(|(at, bytes)| Act::Write { at, bytes }),
+        (0..512_usize, proptest::collection::vec(any::<u8>(), 0..300))
+            .prop_map(|(at, bytes)| Act::Write { at, bytes }),
         (0..512_usize, 0..300_usize).prop_map(|(at, len)| Act::Read { at, len }),
         (0..64_usize, any::<u64>()).prop_map(|(at, value)| Act::Store { at: at * 8, value }),
         (0..64_usize, any::<bool>()).prop_map(|(at, wide)| Act::Touch { at: at * 8, wide }),
@@ -312,8 +322,9 @@ proptest! {
                 Act::Read { at, len } => {
                     let len = len.min(512 - at);
                     let mut to = vec![0xEE; len + 2];
+                    let inner = to.split_at_mut(1).1;
                     // SAFETY: in bounds; one byte of private memory is left on either side.
-                    unsafe { payload.read_bytes(at, to.as_mut_ptr().add(1), len) };
+                    unsafe { payload.read_bytes(at, inner.as_mut_ptr(), len) };
                     let expected = [&[0xEE], model.get(at..at + len).unwrap(), &[0xEE]].concat();
                     prop_assert_eq!(to, expected);
                 }
@@ -343,7 +354,6 @@ proptest! {
         // SAFETY: in bounds; nobody else uses the bytes while the view lives.
         let mut view = unsafe { payload.span_mut(8, 16) };
         view.fill(3);
-        drop(view);
         let bytes = read(&payload);
         prop_assert_eq!(bytes.get(8..24).unwrap(), [3; 16]);
     }

@@ -11,8 +11,8 @@ use std::mem::offset_of;
 
 use tidewire_shm::sync::{AtomicU32, AtomicU64};
 use tidewire_shm::{
-    ABI_MAJOR, ABI_MINOR, CACHE_LINE_BYTES, HEADER_BYTES, Header, LINE_BYTES, Line, MAGIC, Origin, Region, RoleStride,
-    Trusted,
+    ABI_MAJOR, ABI_MINOR, CACHE_LINE_BYTES, HEADER_BYTES, Header, LINE_BYTES, Line, MAGIC, Origin, Region,
+    RoleStride, Trusted,
 };
 
 const BUMP: &str = "the layout changed: bump ABI (see the top of this file)";

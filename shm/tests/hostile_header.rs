@@ -12,7 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use proptest::prelude::*;
-use tidewire_shm::{Field, HEADER_BYTES, Header, Incompatible, LINE_BYTES, Line, Origin, Region, RoleStride, Untrusted};
+use tidewire_shm::{
+    Field, HEADER_BYTES, Header, Incompatible, LINE_BYTES, Line, Origin, Region, RoleStride, Untrusted,
+};
 
 const LINES: usize = 8;
 const BYTES: usize = LINES * LINE_BYTES;
@@ -147,7 +149,10 @@ fn judge(memory: &Memory, offset: usize, len: usize, field: Option<Field>) {
     }
     assert_ne!(error.expected, error.found, "{error}");
     let text = error.to_string();
-    assert!(text.starts_with(&format!("incompatible {field}: expected ")) && text.contains(", found "), "{text}");
+    assert!(
+        text.starts_with(&format!("incompatible {field}: expected ")) && text.contains(", found "),
+        "{text}"
+    );
 }
 
 #[test]
@@ -183,7 +188,8 @@ fn every_wrong_value_is_reported_as_its_field() {
     for (offset, len, field) in FIELDS {
         let right = memory.get(offset, len);
         let right_number = number(&right);
-        let near = [right_number.wrapping_add(1), right_number.wrapping_sub(1), right_number << 1, !right_number];
+        let near =
+            [right_number.wrapping_add(1), right_number.wrapping_sub(1), right_number << 1, !right_number];
         let far = [0, 1, 64, 129, 4095, 4097, BYTES as u64 + 1, 1 << 31, 1 << 63, u64::MAX];
         for value in near.into_iter().chain(far) {
             let mut wrong = vec![0; len];
@@ -235,7 +241,11 @@ fn a_header_of_the_other_byte_order_is_reported_as_such() {
         }
     }
     let error = read(&memory).unwrap_err();
-    assert_eq!((error.field, error.expected, error.found), (Field::Endianness, 0x0102_0304, 0x0403_0201), "{error}");
+    assert_eq!(
+        (error.field, error.expected, error.found),
+        (Field::Endianness, 0x0102_0304, 0x0403_0201),
+        "{error}"
+    );
 }
 
 #[test]

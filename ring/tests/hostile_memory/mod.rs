@@ -12,7 +12,7 @@ use bytemuck::Pod;
 use tidewire_shm::{Origin, Region, RoleStride, Trusted, Untrusted};
 
 /// Bytes of guard on either side.
-const GUARD: usize = 256;
+const GUARD: usize = 128;
 const GUARD_BYTE: u8 = 0xA5;
 
 struct Block {
@@ -123,14 +123,19 @@ impl Memory {
 
     /// A copy of all bytes.
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        (0..self.len).map(|i| self.byte(i)).collect()
+        let mut bytes = Vec::with_capacity(self.len);
+        for offset in (0..self.len / 8).map(|i| i * 8) {
+            bytes.extend(self.word(offset).to_ne_bytes());
+        }
+        bytes.extend((bytes.len()..self.len).map(|i| self.byte(i)));
+        bytes
     }
 
     /// Nobody wrote outside of the bytes.
     pub(crate) fn assert_guards(&self) {
         for i in self.guards() {
             let found = self.raw_byte(i).load(Ordering::Relaxed);
-            assert_eq!(found, GUARD_BYTE, "byte {} was written", i as isize - GUARD as isize);
+            assert_eq!(found, GUARD_BYTE, "byte {} was written", i.wrapping_sub(GUARD).cast_signed());
         }
     }
 
@@ -151,7 +156,8 @@ pub(crate) struct Offsets {
 }
 
 pub(crate) const LINE: Offsets = Offsets { tail: 128, head: 256, producer: 384, consumer: 512, data: 640 };
-pub(crate) const PAGE: Offsets = Offsets { tail: 4096, head: 8448, producer: 4224, consumer: 8576, data: 12288 };
+pub(crate) const PAGE: Offsets =
+    Offsets { tail: 4096, head: 8448, producer: 4224, consumer: 8576, data: 12288 };
 
 pub(crate) const STRIDES: [(RoleStride, Offsets); 2] = [(RoleStride::Line, LINE), (RoleStride::Page, PAGE)];
 

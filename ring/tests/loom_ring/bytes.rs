@@ -122,9 +122,8 @@ fn a_batch_is_seen_whole_or_not_at_all() {
         assert!(push(&mut producer, 9, 16));
         assert_eq!(pop(&mut consumer, 16), Some(9));
         let producing = thread::spawn(move || {
-            let mut aborted = producer.batch();
-            aborted.push(&record(66, 16)).unwrap();
-            drop(aborted);
+            // Never committed.
+            producer.batch().push(&record(66, 16)).unwrap();
             let mut batch = producer.batch();
             batch.push(&record(1, 16)).unwrap();
             batch.push(&record(2, 16)).unwrap();
@@ -178,10 +177,7 @@ fn reserve_commit_abort() {
             }
             last
         });
-        let mut got: Vec<u64> = (0..3)
-            .inspect(|_| look())
-            .filter_map(|_| pop(&mut consumer, 16))
-            .collect();
+        let mut got: Vec<u64> = (0..3).inspect(|_| look()).filter_map(|_| pop(&mut consumer, 16)).collect();
         let last = producing.join().unwrap();
         shown.note_if(last == 3, "behind padding");
         got.extend(drain(&mut consumer, 16));
@@ -311,10 +307,8 @@ fn producer_takeover(work: fn(&mut Producer, &mut u64), batch: u64) {
                 let fate = dying.join().unwrap();
                 // SAFETY: the join is the proof.
                 let mut producer = unsafe { ring.replace_producer(dead) }.unwrap();
-                let pushed = [101, 102]
-                    .into_iter()
-                    .take_while(|n| push(&mut producer, *n, 16))
-                    .count() as u64;
+                let pushed =
+                    [101, 102].into_iter().take_while(|n| push(&mut producer, *n, 16)).count() as u64;
                 (fate, pushed)
             }
         });
@@ -420,7 +414,7 @@ fn consumer_takeover(period: u64, work: fn(&mut Consumer, &mut Vec<u64>)) {
 fn a_consumer_killed_at_any_step_of_a_pop_is_replaced() {
     for period in [1, 2] {
         consumer_takeover(period, |consumer, got| {
-            (0..3).for_each(|_| got.extend(pop(consumer, 16)))
+            (0..3).for_each(|_| got.extend(pop(consumer, 16)));
         });
     }
 }

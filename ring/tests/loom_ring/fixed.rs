@@ -14,10 +14,7 @@ use crate::model::{at_every_step, gate, model, model_that_shows};
 type Message<const N: usize> = [u64; N];
 
 fn number<const N: usize>(message: Message<N>) -> u64 {
-    assert!(
-        message.iter().all(|word| *word == message[0]),
-        "torn: {message:?}"
-    );
+    assert!(message.iter().all(|word| *word == message[0]), "torn: {message:?}");
     message[0]
 }
 
@@ -194,10 +191,7 @@ fn reserve_commit_abort() {
             }
             1
         });
-        let mut got: Vec<u64> = (0..3)
-            .inspect(|_| look())
-            .filter_map(|_| pop(&mut consumer))
-            .collect();
+        let mut got: Vec<u64> = (0..3).inspect(|_| look()).filter_map(|_| pop(&mut consumer)).collect();
         let last = producing.join().unwrap();
         shown.note_if(last == 3, "across the wrap");
         got.extend(consumer.drain().map(number));
@@ -332,10 +326,7 @@ fn producer_takeover(work: fn(&mut Producer<Message<1>>, &mut u64), batch: u64) 
                 let fate = dying.join().unwrap();
                 // SAFETY: the join is the proof.
                 let mut producer = unsafe { ring.replace_producer(dead) }.unwrap();
-                let pushed = [101, 102]
-                    .into_iter()
-                    .take_while(|n| push(&mut producer, *n))
-                    .count() as u64;
+                let pushed = [101, 102].into_iter().take_while(|n| push(&mut producer, *n)).count() as u64;
                 (fate, pushed)
             }
         });
@@ -442,7 +433,7 @@ fn consumer_takeover<const N: usize>(period: u64, work: fn(&mut Consumer<Message
 fn a_consumer_killed_at_any_step_of_a_pop_is_replaced() {
     for period in [1, 2] {
         consumer_takeover::<1>(period, |consumer, got| {
-            (0..3).for_each(|_| got.extend(pop(consumer)))
+            (0..3).for_each(|_| got.extend(pop(consumer)));
         });
     }
 }

@@ -22,9 +22,7 @@ fn used_region(len: usize) -> (Region<Trusted>, Region<Trusted>) {
 
 fn not_yet(shown: &Shown, error: AttachError) {
     shown.note("not yet");
-    let AttachError::Incompatible(error) = error else {
-        panic!("{error}")
-    };
+    let AttachError::Incompatible(error) = error else { panic!("{error}") };
     assert_eq!(error.field, Field::Magic, "{error}");
 }
 

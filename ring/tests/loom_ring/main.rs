@@ -7,7 +7,12 @@
 //! Run with `RUSTFLAGS="--cfg loom" cargo test -p tidewire-ring --profile loom --test loom_ring`, and once more
 //! with `TIDEWIRE_STALE_CAS=1`. `tidewire-harness mutate` runs the same models with one ordering weakened at a time.
 #![cfg(loom)]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "helpers of tests, with small numbers"
+)]
 
 mod bytes;
 mod fixed;

@@ -37,11 +37,7 @@ fn two_claims(stale: bool) {
         assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
         let refused = results.iter().find_map(|result| result.as_ref().err()).unwrap();
         assert!(matches!(refused, AttachError::RoleTaken(_)), "{refused}");
-        let held = results
-            .iter()
-            .find_map(|result| result.as_ref().ok())
-            .unwrap()
-            .owner();
+        let held = results.iter().find_map(|result| result.as_ref().ok()).unwrap().owner();
         assert_eq!(ring.producer_owner(), Some(held));
     });
 }
@@ -103,10 +99,7 @@ fn claim_consumer(stale: bool) {
                 Some((second, got))
             }
         });
-        let pushed = (2..=4)
-            .take_while(|n| producer.push(*n).is_ok())
-            .last()
-            .unwrap_or(1);
+        let pushed = (2..=4).take_while(|n| producer.push(*n).is_ok()).last().unwrap_or(1);
         let mut got = vec![dropping.join().unwrap()];
         if let Some((mut second, more)) = claiming.join().unwrap() {
             shown.note("claimed");
@@ -144,16 +137,9 @@ fn of_two_takeovers_one_wins() {
         let mut results = [mine, other.join().unwrap()];
         assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 1);
         let refused = results.iter().find_map(|result| result.as_ref().err()).unwrap();
-        let AttachError::OwnerChanged { expected, .. } = refused else {
-            panic!("{refused}")
-        };
+        let AttachError::OwnerChanged { expected, .. } = refused else { panic!("{refused}") };
         assert_eq!(*expected, dead);
-        results
-            .iter_mut()
-            .find_map(|result| result.as_mut().ok())
-            .unwrap()
-            .push(2)
-            .unwrap();
+        results.iter_mut().find_map(|result| result.as_mut().ok()).unwrap().push(2).unwrap();
         assert_eq!(consumer.drain().collect::<Vec<_>>(), [1, 2]);
     });
 }
@@ -211,9 +197,7 @@ fn both_sides_are_replaced_at_once() {
         let pushed = first.join().unwrap();
         // SAFETY: the join is the proof.
         let mut producer = unsafe { ring.replace_producer(dead_producer) }.unwrap();
-        let more = (pushed + 1..=pushed + 2)
-            .take_while(|n| producer.push(*n).is_ok())
-            .count() as u64;
+        let more = (pushed + 1..=pushed + 2).take_while(|n| producer.push(*n).is_ok()).count() as u64;
         let (mut consumer, mut rest) = succeeding.join().unwrap();
         rest.extend(consumer.drain());
         let start = got.map_or(1, |_| 2);
@@ -256,10 +240,7 @@ fn a_holder_killed_at_any_step_from_claim_to_drop_is_followed() {
         let mut got: Vec<u64> = (0..2).filter_map(|_| consumer.pop().ok()).collect();
         let (pushed, killed) = following.join().unwrap();
         got.extend(consumer.drain());
-        assert!(
-            got == [1, 2] || (pushed == 0 && got == [2]),
-            "{pushed} acknowledged, got {got:?}"
-        );
+        assert!(got == [1, 2] || (pushed == 0 && got == [2]), "{pushed} acknowledged, got {got:?}");
         killed
     });
 }
@@ -292,17 +273,11 @@ fn a_consumer_killed_at_any_step_from_claim_to_drop_is_followed() {
                 (consumer, popped, got, killed)
             }
         });
-        let last = (2..=3)
-            .take_while(|n| producer.push(*n).is_ok())
-            .last()
-            .unwrap_or(1);
+        let last = (2..=3).take_while(|n| producer.push(*n).is_ok()).last().unwrap_or(1);
         let (mut consumer, popped, mut got, killed) = following.join().unwrap();
         got.extend(consumer.drain());
         let first = got.first().copied().unwrap_or(last + 1);
-        assert!(
-            first == 1 || (first == 2 && popped == Some(1)),
-            "popped {popped:?}, then {got:?}"
-        );
+        assert!(first == 1 || (first == 2 && popped == Some(1)), "popped {popped:?}, then {got:?}");
         assert!(killed || first == 2, "a clean drop releases what was popped");
         assert_eq!(got, (first..=last).collect::<Vec<_>>());
         killed

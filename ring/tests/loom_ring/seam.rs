@@ -25,9 +25,7 @@ fn failures(stale: bool) -> BTreeSet<u64> {
             }
         });
         hook::fail_stale_cas(stale);
-        let found = word
-            .compare_exchange(9, 10, Ordering::Relaxed, Ordering::Relaxed)
-            .unwrap_err();
+        let found = word.compare_exchange(9, 10, Ordering::Relaxed, Ordering::Relaxed).unwrap_err();
         writing.join().unwrap();
         seen.lock().unwrap().insert(found);
     });
@@ -50,10 +48,7 @@ fn a_weak_compare_exchange_fails_as_often_as_it_is_told() {
                 let result = word.compare_exchange_weak(7, 8, Ordering::Relaxed, Ordering::Relaxed);
                 assert_eq!(result, Err(7));
             }
-            assert_eq!(
-                word.compare_exchange_weak(7, 8, Ordering::Relaxed, Ordering::Relaxed),
-                Ok(7)
-            );
+            assert_eq!(word.compare_exchange_weak(7, 8, Ordering::Relaxed, Ordering::Relaxed), Ok(7));
         });
     }
 }
@@ -103,11 +98,7 @@ fn a_killed_thread_changes_nothing_any_more() {
                 .is_none()
             });
             assert!(killed.join().unwrap());
-            assert_eq!(
-                ring.producer_owner(),
-                Some(owner),
-                "a dead process freed its role"
-            );
+            assert_eq!(ring.producer_owner(), Some(owner), "a dead process freed its role");
             assert_eq!(consumer.drain().count() as u64, steps / 2);
         });
     }

@@ -8,6 +8,7 @@
 //! | `TIDEWIRE_ORD_RECORD=path` | appends each ordering site once, as `file:line:column kind ordering` |
 //! | `TIDEWIRE_ORD_MUTANT=file:line:column kind ordering` | uses that ordering at that site (`None` removes a fence) |
 //! | `TIDEWIRE_STALE_CAS=1` | a compare-exchange may fail with any value that a plain load could return |
+#![allow(clippy::std_instead_of_alloc, reason = "a model has std, and must stop where it is wrong")]
 
 use core::fmt;
 use core::panic::Location;

@@ -3,6 +3,11 @@
 //! A region has no bytes that atomics could live in. Instead each offset that is used as an atomic gets a loom
 //! atomic of its own, made on first use with the value zero, and each 8-byte granule that is used as payload gets
 //! a shadow cell whose accesses loom checks for happens-before.
+#![allow(
+    clippy::std_instead_of_alloc,
+    clippy::indexing_slicing,
+    reason = "a model has std, and must stop where it is wrong"
+)]
 
 use core::fmt;
 use core::mem::MaybeUninit;

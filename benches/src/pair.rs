@@ -1,0 +1,216 @@
+//! Runs the two sides of a sample: a process for the sample, and in it a fork or a thread for side B.
+
+use std::mem::ManuallyDrop;
+use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitOptions, getpid, getppid, kill_process, pidfd_open, pidfd_send_signal,
+    set_parent_process_death_signal, waitpid,
+};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+
+use crate::board::{Board, SharedBoard, Value};
+use crate::heap;
+
+/// What the two sides are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Two processes: one forked the other.
+    Processes,
+    /// Two threads of one process.
+    Threads,
+}
+
+impl Mode {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Processes => "processes",
+            Self::Threads => "threads",
+        }
+    }
+}
+
+/// The cores of side A and side B.
+#[derive(Clone, Copy, Debug)]
+pub struct Cores {
+    a: usize,
+    b: usize,
+}
+
+impl Cores {
+    /// The first two cores that this process may use.
+    ///
+    /// # Errors
+    /// If there are fewer than two.
+    pub fn first_two() -> anyhow::Result<Self> {
+        let allowed = sched_getaffinity(None).context("ask for the allowed cores")?;
+        let mut cores = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
+        match (cores.next(), cores.next()) {
+            (Some(a), Some(b)) => Ok(Self { a, b }),
+            _ => bail!("expected at least two cores to run on, found {}", allowed.count()),
+        }
+    }
+}
+
+fn pin(core: usize) -> anyhow::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core);
+    sched_setaffinity(None, &set).with_context(|| format!("pin to core {core}"))
+}
+
+/// Forks; the child runs `child` and ends, whatever happens in it.
+fn fork(board: &Board, child: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<OwnedFd> {
+    // The child owns what it captures: dropping it here, too, would close the child's end of a queue.
+    let child = ManuallyDrop::new(child);
+    // SAFETY: the child runs with the one thread that forked. Where other threads exist (tests), the C library
+    // keeps its allocator usable in the child, and nothing else that they could hold is used there.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        // A child must not outlive whoever waits for it.
+        let dies = set_parent_process_death_signal(Some(Signal::KILL));
+        match catch_unwind(AssertUnwindSafe(|| {
+            dies.map_err(anyhow::Error::from).and_then(|()| ManuallyDrop::into_inner(child)())
+        })) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => board.fail(&format!("{error:#}")),
+            Err(_) => board.fail("a side panicked"),
+        }
+        // SAFETY: ends the child without running what belongs to its parent.
+        unsafe { libc::_exit(0) };
+    }
+    let pid = Pid::from_raw(pid).filter(|_| pid > 0).context("fork")?;
+    pidfd_open(pid, PidfdFlags::empty()).context("open the child's descriptor")
+}
+
+/// Waits for a child; kills it if it takes too long. True if it ended by itself.
+fn await_child(child: &OwnedFd, patience: Duration) -> anyhow::Result<bool> {
+    let timeout = Timespec::try_from(patience).context("convert the patience")?;
+    let ended = loop {
+        match poll(&mut [PollFd::new(child, PollFlags::IN)], Some(&timeout)) {
+            Err(rustix::io::Errno::INTR) => {}
+            result => break result.context("wait for a child")? > 0,
+        }
+    };
+    if !ended {
+        pidfd_send_signal(child, Signal::KILL).context("kill a child that takes too long")?;
+        poll(&mut [PollFd::new(child, PollFlags::IN)], None).context("wait for a killed child")?;
+    }
+    Ok(ended)
+}
+
+fn reap() {
+    while let Ok(Some(_)) = waitpid(None, WaitOptions::NOHANG) {}
+}
+
+/// Runs a sample in a process of its own and returns its board.
+///
+/// # Errors
+/// What the sample said; or that a side panicked, died, or took longer than `patience`.
+pub fn sample(
+    patience: Duration,
+    body: impl FnOnce(&Board) -> anyhow::Result<()>,
+) -> anyhow::Result<SharedBoard> {
+    let board = SharedBoard::new()?;
+    let child = fork(&board, || body(&board))?;
+    let ended = await_child(&child, patience)?;
+    reap();
+    if let Some(reason) = board.failure() {
+        bail!(reason);
+    }
+    if !ended {
+        bail!("expected the sample to end within {patience:?}, killed it");
+    }
+    if !board.is_finished() {
+        bail!("expected two sides to finish, found that one died");
+    }
+    Ok(board)
+}
+
+/// Runs a side, which never sleeps, and notes which share of the time it had its core.
+fn attended(board: &Board, share: Value, side: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let used = || {
+        let used = clock_gettime(ClockId::ThreadCPUTime);
+        Duration::try_from(used).unwrap_or_default()
+    };
+    let (began, before) = (Instant::now(), used());
+    side()?;
+    board.set(share, (used() - before).as_secs_f64() / began.elapsed().as_secs_f64());
+    board.finish();
+    Ok(())
+}
+
+/// Makes two ends and runs side A with one and side B with the other, each on its core. Called in a sample's
+/// process, once.
+///
+/// # Errors
+/// What `make` or a side said.
+pub fn run<X, Y: Send>(
+    mode: Mode,
+    board: &Board,
+    make: impl FnOnce() -> anyhow::Result<(X, Y)>,
+    side_a: impl FnOnce(X) -> anyhow::Result<()>,
+    side_b: impl FnOnce(Y) -> anyhow::Result<()> + Send,
+) -> anyhow::Result<()> {
+    let cores = Cores::first_two()?;
+    if mode == Mode::Processes {
+        heap::share()?;
+    }
+    pin(cores.a)?;
+    let (x, y) = make()?;
+    let side_a = || {
+        heap::prefault()?;
+        attended(board, Value::ShareA, || side_a(x))
+    };
+    let side_b = move || {
+        pin(cores.b)?;
+        heap::prefault()?;
+        attended(board, Value::ShareB, || side_b(y))
+    };
+    match mode {
+        Mode::Processes => {
+            let parent = getpid();
+            let child = fork(board, || {
+                let result = side_b();
+                if let Err(error) = &result {
+                    board.fail(&format!("{error:#}"));
+                    // Side A may wait for this one for ever: end the sample.
+                    if getppid() == Some(parent) {
+                        kill_process(parent, Signal::KILL).context("end the sample")?;
+                    }
+                }
+                result
+            })?;
+            let result = side_a();
+            // The order for the sample sets the time limit; a side that failed leaves the other waiting.
+            let patience = if result.is_ok() { Duration::from_secs(30) } else { Duration::ZERO };
+            await_child(&child, patience)?;
+            result
+        }
+        Mode::Threads => std::thread::scope(|scope| {
+            scope.spawn(|| {
+                if let Err(error) = side_b() {
+                    board.fail(&format!("{error:#}"));
+                    // Side A may wait for this one for ever: end the sample.
+                    // SAFETY: ends this process, which is the sample's own.
+                    unsafe { libc::_exit(0) };
+                }
+            });
+            let result = side_a();
+            if let Err(error) = &result {
+                board.fail(&format!("{error:#}"));
+                // SAFETY: as above.
+                unsafe { libc::_exit(0) };
+            }
+            result
+        }),
+    }
+}

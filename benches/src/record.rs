@@ -1,0 +1,289 @@
+//! What a run leaves behind: every sample, and on what it was taken.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+use crate::cells::{Cell, Entry, Kind};
+use crate::pair::Mode;
+use crate::peers;
+use crate::probe::Regime;
+
+/// How a run was set up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Its name: quick, default or full.
+    pub name: String,
+    /// The options that ask for it again.
+    pub options: String,
+    /// How often each contender takes its turn.
+    pub rounds: u32,
+    /// Milliseconds of a sample's window.
+    pub window_ms: u64,
+    /// Between what.
+    pub modes: Vec<Mode>,
+}
+
+/// What a run was made on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// The processor's name.
+    pub cpu: String,
+    /// Family, model and stepping: names are vague in virtual machines.
+    pub cpu_id: String,
+    /// Processors that the run may use.
+    pub cores: usize,
+    /// Whether a hypervisor lies below.
+    pub virtual_machine: bool,
+    /// The kernel's release.
+    pub kernel: String,
+    /// The compiler.
+    pub rustc: String,
+    /// Its extra flags.
+    pub rust_flags: String,
+    /// Packages of the contenders and their versions.
+    pub peers: Vec<(String, String)>,
+    /// The load average of the last minute when the run began.
+    pub load: String,
+}
+
+/// What a sample measured; what its kind does not measure is 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// Messages per second.
+    pub rate: f64,
+    /// Messages per second in the first ten milliseconds.
+    pub first_rate: f64,
+    /// Mean of the lowest nine tenths.
+    pub mean_ns: f64,
+    /// Median.
+    pub p50_ns: f64,
+    /// 99th percentile.
+    pub p99_ns: f64,
+    /// 99.9th percentile.
+    pub p999_ns: f64,
+    /// The longest.
+    pub max_ns: f64,
+    /// Messages measured.
+    pub count: f64,
+}
+
+/// One sample.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SampleRecord {
+    /// The cell's name.
+    pub cell: String,
+    /// The contender's name.
+    pub contender: String,
+    /// Between what.
+    pub mode: Mode,
+    /// The round.
+    pub round: u32,
+    /// Round trip of one line, before and after.
+    pub line_ns: [f64; 2],
+    /// Round trip of two lines, before and after.
+    pub floor_ns: [f64; 2],
+    /// Which share of the time the sides had their cores: that of the worse one.
+    pub core_share: f64,
+    /// The regime; none if the probes disagree or a side was disturbed, and then the sample does not count.
+    pub regime: Option<Regime>,
+    /// What was measured.
+    pub measured: Measured,
+}
+
+impl SampleRecord {
+    /// Round trip of one line: the mean of both probes.
+    #[must_use]
+    pub fn line(&self) -> f64 {
+        self.line_ns.iter().sum::<f64>() / 2.0
+    }
+
+    /// Round trip of two lines: the mean of both probes.
+    #[must_use]
+    pub fn floor(&self) -> f64 {
+        self.floor_ns.iter().sum::<f64>() / 2.0
+    }
+}
+
+/// A contender that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejected {
+    /// The cell's name.
+    pub cell: String,
+    /// The contender's name.
+    pub contender: String,
+    /// Between what.
+    pub mode: Mode,
+    /// What it did.
+    pub reason: String,
+}
+
+impl Rejected {
+    /// Notes a failure.
+    #[must_use]
+    pub fn new(cell: &Cell, entry: &Entry, mode: Mode, error: &anyhow::Error) -> Self {
+        Self {
+            cell: cell.name.to_owned(),
+            contender: entry.contender.to_owned(),
+            mode,
+            reason: format!("{error:#}"),
+        }
+    }
+}
+
+/// A cell as the record describes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CellRecord {
+    /// Its name.
+    pub name: String,
+    /// Its name for people.
+    pub title: String,
+    /// What its numbers mean.
+    pub kind: Kind,
+    /// Bytes of a message; 0 if they differ.
+    pub payload_bytes: usize,
+    /// Whom ratios are formed to.
+    pub reference: String,
+    /// Who takes part, in the order of the table.
+    pub contenders: Vec<String>,
+}
+
+/// A whole run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The day, and the time of day (UTC).
+    pub date: String,
+    /// On what.
+    pub machine: Machine,
+    /// How.
+    pub settings: Settings,
+    /// The cells.
+    pub cells: Vec<CellRecord>,
+    /// The samples.
+    pub samples: Vec<SampleRecord>,
+    /// Who failed.
+    pub rejected: Vec<Rejected>,
+}
+
+impl CellRecord {
+    /// Describes a cell.
+    #[must_use]
+    pub fn new(cell: &Cell) -> Self {
+        Self {
+            name: cell.name.to_owned(),
+            title: cell.title.to_owned(),
+            kind: cell.kind,
+            payload_bytes: cell.payload_bytes,
+            reference: cell.reference.to_owned(),
+            contenders: cell.entries.iter().map(|entry| entry.contender.to_owned()).collect(),
+        }
+    }
+}
+
+impl Machine {
+    /// This machine.
+    #[must_use]
+    pub fn here() -> Self {
+        let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let field = |name: &str| {
+            let line = info.lines().find(|line| line.split(':').next().is_some_and(|key| key.trim() == name));
+            let value = line.and_then(|line| line.split_once(':')).map(|(_, value)| value.trim().to_owned());
+            value.unwrap_or_else(|| "unknown".to_owned())
+        };
+        let id = ["cpu family", "model", "stepping"].map(field).join("/");
+        Self {
+            cpu: field("model name"),
+            cpu_id: id,
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            virtual_machine: field("flags").split_whitespace().any(|flag| flag == "hypervisor"),
+            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+            rustc: env!("BENCHES_RUSTC").to_owned(),
+            rust_flags: env!("BENCHES_FLAGS").to_owned(),
+            peers: peer_versions(),
+            load: load(),
+        }
+    }
+
+    /// A name for files.
+    #[must_use]
+    pub fn slug(&self) -> String {
+        let name = format!("{} {}", self.cpu, self.cpu_id);
+        let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' };
+        let mut slug: String = name.chars().map(plain).collect();
+        while slug.contains("--") {
+            slug = slug.replace("--", "-");
+        }
+        slug.trim_matches('-').to_owned()
+    }
+}
+
+fn load() -> String {
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split_whitespace().next().unwrap_or("unknown").to_owned()
+}
+
+/// The versions that the lock file names.
+fn peer_versions() -> Vec<(String, String)> {
+    let lock = include_str!("../../Cargo.lock");
+    let mut found = Vec::new();
+    for name in peers::PACKAGES {
+        let head = format!("name = \"{name}\"\nversion = \"");
+        for rest in lock.split(head.as_str()).skip(1) {
+            let version = rest.split('"').next().unwrap_or("unknown");
+            found.push((name.to_owned(), version.to_owned()));
+        }
+    }
+    found
+}
+
+/// The day and time, UTC.
+///
+/// # Errors
+/// If there is no `date` to ask.
+pub fn now() -> anyhow::Result<String> {
+    let output =
+        Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ"]).output().context("ask for the date")?;
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// The top of the source tree.
+#[must_use]
+pub fn top() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}
+
+impl Record {
+    /// Where the record of this run belongs in the tree.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        let day = self.date.split('T').next().unwrap_or("undated");
+        top().join("benches/record").join(self.machine.slug()).join(format!("{day}.json"))
+    }
+
+    /// Writes the record.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn write(&self, path: &Path) -> anyhow::Result<()> {
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+        }
+        let text = serde_json::to_string(self)?;
+        // One sample a line: small, and differences can be read.
+        let text = text.replace("{\"cell\":", "\n{\"cell\":");
+        fs::write(path, text + "\n").with_context(|| format!("write {}", path.display()))
+    }
+
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// What the file system says, or where the text is no record.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("parse {}", path.display()))
+    }
+}

@@ -1,0 +1,180 @@
+//! The order of samples: contenders take turns, round after round.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+
+use crate::board::{Board, Value};
+use crate::cells::{Cell, Entry};
+use crate::clock::Scale;
+use crate::pair::{self, Mode};
+use crate::probe::Regime;
+use crate::record::{Measured, Rejected, SampleRecord, Settings};
+
+/// How long a sample takes, in ticks of the clock that both sides share.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// The clock.
+    pub scale: Scale,
+    /// Before the window: the first ten milliseconds.
+    pub warm_ticks: u64,
+    /// The window.
+    pub window_ticks: u64,
+    /// Between two paced messages.
+    pub pace_ticks: u64,
+}
+
+/// The first part of a sample: a warm-up, reported apart.
+pub const WARM: Duration = Duration::from_millis(10);
+/// Between two paced messages.
+pub const PACE: Duration = Duration::from_micros(1);
+/// A side that had its core for a smaller share of the time was disturbed by something else on the machine.
+pub const CORE_SHARE: f64 = 0.95;
+/// A sample that takes longer hangs.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+impl Plan {
+    /// A plan with a window.
+    #[must_use]
+    pub fn new(window: Duration) -> Self {
+        let scale = Scale::calibrate();
+        Self {
+            scale,
+            warm_ticks: scale.ticks(WARM),
+            window_ticks: scale.ticks(window),
+            pace_ticks: scale.ticks(PACE),
+        }
+    }
+}
+
+/// All that is to be done for some cells.
+#[derive(Debug)]
+pub struct Schedule {
+    cells: Vec<Cell>,
+    settings: Settings,
+}
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The samples, those dropped for their probes included.
+    pub samples: Vec<SampleRecord>,
+    /// Contenders that failed their check, or a sample.
+    pub rejected: Vec<Rejected>,
+}
+
+impl Schedule {
+    /// A schedule for cells.
+    #[must_use]
+    pub fn new(cells: Vec<Cell>, settings: Settings) -> Self {
+        Self { cells, settings }
+    }
+
+    /// The cells.
+    #[must_use]
+    pub fn cells(&self) -> &[Cell] {
+        &self.cells
+    }
+
+    /// Steps of progress: checks and samples.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        let lanes: usize = self.cells.iter().map(|cell| cell.entries.len()).sum();
+        lanes as u64 * self.settings.modes.len() as u64 * (u64::from(self.settings.rounds) + 1)
+    }
+
+    /// Checks and measures everything.
+    #[must_use]
+    pub fn run(&self, progress: &ProgressBar) -> Outcome {
+        let mut outcome = Outcome::default();
+        let plan = Plan::new(Duration::from_millis(self.settings.window_ms));
+        let mut passed = BTreeSet::new();
+        for cell in &self.cells {
+            progress.set_message(cell.name);
+            let lanes = self.check(cell, &mut passed, &mut outcome, progress);
+            let mut failed = BTreeSet::new();
+            for round in 0..self.settings.rounds {
+                for turn in 0..lanes.len() {
+                    // Who comes after whom changes from round to round.
+                    let at = (turn + round as usize) % lanes.len();
+                    if let Some(&(entry, mode)) = lanes.get(at)
+                        && !failed.contains(&(entry.contender, mode))
+                    {
+                        match measure(cell, &entry, mode, round, &plan) {
+                            Ok(sample) => outcome.samples.push(sample),
+                            Err(error) => {
+                                failed.insert((entry.contender, mode));
+                                outcome.rejected.push(Rejected::new(cell, &entry, mode, &error));
+                            }
+                        }
+                    }
+                    progress.inc(1);
+                }
+            }
+        }
+        outcome
+    }
+
+    /// The lanes of a cell that pass their checks; a check is made once.
+    fn check(
+        &self,
+        cell: &Cell,
+        passed: &mut BTreeSet<(usize, Mode)>,
+        outcome: &mut Outcome,
+        progress: &ProgressBar,
+    ) -> Vec<(Entry, Mode)> {
+        let mut lanes = Vec::new();
+        for mode in &self.settings.modes {
+            for entry in &cell.entries {
+                let failure = entry.checks.iter().find_map(|check| {
+                    let key = (*check as usize, *mode);
+                    if passed.contains(&key) {
+                        return None;
+                    }
+                    let result = pair::sample(PATIENCE, |board| check(board, *mode));
+                    passed.extend(result.is_ok().then_some(key));
+                    result.err()
+                });
+                progress.inc(1);
+                match failure {
+                    None => lanes.push((*entry, *mode)),
+                    Some(error) => outcome.rejected.push(Rejected::new(cell, entry, *mode, &error)),
+                }
+            }
+        }
+        lanes
+    }
+}
+
+fn measure(cell: &Cell, entry: &Entry, mode: Mode, round: u32, plan: &Plan) -> anyhow::Result<SampleRecord> {
+    let board = pair::sample(PATIENCE, |board| (entry.sample)(board, plan, mode))?;
+    Ok(sample_record(cell, entry, mode, round, &board))
+}
+
+fn sample_record(cell: &Cell, entry: &Entry, mode: Mode, round: u32, board: &Board) -> SampleRecord {
+    let (before, after) = (board.get(Value::LineBefore), board.get(Value::LineAfter));
+    let core_share = board.get(Value::ShareA).min(board.get(Value::ShareB));
+    let regime = Regime::of(before);
+    let agree = Regime::of(after) == regime;
+    SampleRecord {
+        cell: cell.name.to_owned(),
+        contender: entry.contender.to_owned(),
+        mode,
+        round,
+        line_ns: [before, after],
+        floor_ns: [board.get(Value::FloorBefore), board.get(Value::FloorAfter)],
+        core_share,
+        regime: (agree && core_share >= CORE_SHARE).then_some(regime),
+        measured: Measured {
+            rate: board.get(Value::Rate),
+            first_rate: board.get(Value::FirstRate),
+            mean_ns: board.get(Value::Mean),
+            p50_ns: board.get(Value::P50),
+            p99_ns: board.get(Value::P99),
+            p999_ns: board.get(Value::P999),
+            max_ns: board.get(Value::Max),
+            count: board.get(Value::Count),
+        },
+    }
+}

@@ -1,0 +1,166 @@
+//! From samples to rows: medians, ranges, and ratios formed inside a round.
+
+use crate::cells::Kind;
+use crate::pair::Mode;
+use crate::probe::Regime;
+use crate::record::{CellRecord, Record, SampleRecord};
+
+/// A median and the range around it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spread {
+    /// The median.
+    pub median: f64,
+    /// The lowest.
+    pub min: f64,
+    /// The highest.
+    pub max: f64,
+    /// How many there are.
+    pub n: usize,
+}
+
+impl Spread {
+    /// The spread of some numbers; none if there are none.
+    #[must_use]
+    pub fn of(numbers: impl IntoIterator<Item = f64>) -> Option<Self> {
+        let mut numbers: Vec<f64> = numbers.into_iter().filter(|number| number.is_finite()).collect();
+        numbers.sort_by(f64::total_cmp);
+        let n = numbers.len();
+        let (low, high) = (numbers.get(n.saturating_sub(1) / 2)?, numbers.get(n / 2)?);
+        Some(Self { median: (low + high) / 2.0, min: *numbers.first()?, max: *numbers.last()?, n })
+    }
+}
+
+/// A number that a sample yields.
+pub type Metric = fn(&SampleRecord) -> f64;
+
+/// Messages per second.
+pub const RATE: Metric = |sample| sample.measured.rate;
+/// Messages per second in the first ten milliseconds.
+pub const FIRST_RATE: Metric = |sample| sample.measured.first_rate;
+/// Mean, ns.
+pub const MEAN: Metric = |sample| sample.measured.mean_ns;
+/// Median, ns.
+pub const P50: Metric = |sample| sample.measured.p50_ns;
+/// 99th percentile, ns.
+pub const P99: Metric = |sample| sample.measured.p99_ns;
+/// 99.9th percentile, ns.
+pub const P999: Metric = |sample| sample.measured.p999_ns;
+/// Longest, ns.
+pub const MAX: Metric = |sample| sample.measured.max_ns;
+/// Round trip of one line.
+pub const LINE: Metric = SampleRecord::line;
+/// Round trip of two lines.
+pub const FLOOR: Metric = SampleRecord::floor;
+/// Mean over the round trip of one line.
+pub const MEAN_TO_LINE: Metric = |sample| sample.measured.mean_ns / sample.line();
+/// Mean over the round trip of two lines.
+pub const MEAN_TO_FLOOR: Metric = |sample| sample.measured.mean_ns / sample.floor();
+
+/// The number that decides a cell, and whether more is better.
+#[must_use]
+pub fn headline(kind: Kind) -> (Metric, bool) {
+    match kind {
+        Kind::Rate => (RATE, true),
+        Kind::RoundTrip => (MEAN, false),
+        Kind::OneWay => (P50, false),
+    }
+}
+
+/// Some of a record's samples.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'r> {
+    record: &'r Record,
+    cell: &'r str,
+    mode: Mode,
+    regime: Regime,
+}
+
+impl<'r> View<'r> {
+    /// The samples of a cell in a mode and a regime.
+    #[must_use]
+    pub fn new(record: &'r Record, cell: &'r str, mode: Mode, regime: Regime) -> Self {
+        Self { record, cell, mode, regime }
+    }
+
+    fn samples<'v>(&'v self, contender: &'v str) -> impl Iterator<Item = &'r SampleRecord> + 'v {
+        self.record.samples.iter().filter(move |sample| {
+            sample.cell == self.cell
+                && sample.mode == self.mode
+                && sample.regime == Some(self.regime)
+                && sample.contender == contender
+        })
+    }
+
+    /// The spread of a metric.
+    #[must_use]
+    pub fn spread(&self, contender: &str, metric: Metric) -> Option<Spread> {
+        Spread::of(self.samples(contender).map(metric))
+    }
+
+    /// The spread of ratios to another contender in the same round.
+    #[must_use]
+    pub fn ratio(
+        &self,
+        contender: &str,
+        metric: Metric,
+        other: &str,
+        other_metric: Metric,
+    ) -> Option<Spread> {
+        let ratios = self.samples(contender).filter_map(|sample| {
+            let other = self.samples(other).find(|other| other.round == sample.round)?;
+            Some(metric(sample) / other_metric(other))
+        });
+        Spread::of(ratios)
+    }
+
+    /// Whether anything was measured.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        !self.record.samples.iter().any(|sample| {
+            sample.cell == self.cell && sample.mode == self.mode && sample.regime == Some(self.regime)
+        })
+    }
+
+    /// The best of the contenders that a filter lets pass, by the cell's headline.
+    #[must_use]
+    pub fn best<'c>(&self, cell: &'c CellRecord, pass: impl Fn(&str) -> bool) -> Option<(&'c str, Spread)> {
+        let (metric, more) = headline(cell.kind);
+        let spreads = cell.contenders.iter().filter(|name| pass(name.as_str()));
+        let spreads = spreads.filter_map(|name| Some((name.as_str(), self.spread(name, metric)?)));
+        spreads.max_by(|(_, a), (_, b)| {
+            let order = a.median.total_cmp(&b.median);
+            if more { order } else { order.reverse() }
+        })
+    }
+}
+
+/// Samples of a contender that were dropped because their probes disagree or a side was disturbed.
+#[must_use]
+pub fn dropped(record: &Record, cell: &str, mode: Mode, contender: &str) -> usize {
+    let samples = record.samples.iter();
+    let mine = samples.filter(|s| s.cell == cell && s.mode == mode && s.contender == contender);
+    mine.filter(|sample| sample.regime.is_none()).count()
+}
+
+/// The regime in which most samples of a mode were taken.
+#[must_use]
+pub fn main_regime(record: &Record, mode: Mode) -> Regime {
+    let count = |regime| {
+        record.samples.iter().filter(|sample| sample.mode == mode && sample.regime == Some(regime)).count()
+    };
+    let mut regimes = [Regime::Near, Regime::Far, Regime::Sibling];
+    regimes.sort_by_key(|regime| std::cmp::Reverse(count(*regime)));
+    regimes[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn median_of_an_even_count_lies_between_the_middle_two() {
+        let spread = Spread::of([4.0, 1.0, 3.0, 2.0]).expect("there are numbers");
+        assert_eq!(spread, Spread { median: 2.5, min: 1.0, max: 4.0, n: 4 });
+        assert_eq!(Spread::of([f64::NAN]), None);
+    }
+}

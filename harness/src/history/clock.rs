@@ -1,0 +1,70 @@
+//! Stamps that processes on different processors can compare, where the machine has them.
+
+use std::fs;
+use std::sync::OnceLock;
+
+use serde::{Deserialize, Serialize};
+
+/// Where stamps come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Clock {
+    /// The processor's time-stamp counter.
+    Counter,
+    /// Nowhere: every stamp is 0.
+    None,
+}
+
+impl Clock {
+    /// Ticks after which a store is surely seen by other processors: at least 10 us at 5 GHz.
+    pub(crate) const SETTLE: u64 = 50_000;
+
+    /// The counter, if the kernel says that it runs steadily and never stops.
+    pub(crate) fn of_this_machine() -> Self {
+        static CLOCK: OnceLock<Clock> = OnceLock::new();
+        *CLOCK.get_or_init(|| {
+            let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+            let steady = |flags: &str| {
+                ["constant_tsc", "nonstop_tsc", "rdtscp"]
+                    .iter()
+                    .all(|wanted| flags.split_whitespace().any(|flag| flag == *wanted))
+            };
+            let mut flags = text.lines().filter(|line| line.starts_with("flags")).peekable();
+            let known = cfg!(target_arch = "x86_64") && flags.peek().is_some();
+            if known && flags.all(steady) { Self::Counter } else { Self::None }
+        })
+    }
+
+    /// For reports.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "real time by the time-stamp counter",
+            Self::None => "no steady time-stamp counter: Empty, Full and real time are not checked",
+        }
+    }
+
+    /// A stamp before an operation: not later than its first instruction.
+    #[inline(always)]
+    pub(crate) fn before(self) -> u64 {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: reads a counter; every x86-64 processor has it.
+            Self::Counter => unsafe { core::arch::x86_64::_rdtsc() },
+            _ => 0,
+        }
+    }
+
+    /// A stamp after an operation: not earlier than its last load.
+    #[inline(always)]
+    pub(crate) fn after(self) -> u64 {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Counter => {
+                let mut processor = 0;
+                // SAFETY: reads a counter; that the processor has it was seen when the clock was chosen.
+                unsafe { core::arch::x86_64::__rdtscp(&raw mut processor) }
+            }
+            _ => 0,
+        }
+    }
+}

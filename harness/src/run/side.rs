@@ -1,0 +1,194 @@
+//! One side of a row, in its own process: how it meets the other, waits, counts and ends.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use rustix::thread::sched_yield;
+use serde::{Deserialize, Serialize};
+use tidewire_shm::Region;
+use tidewire_shm::sync::spin_hint;
+
+use super::clock::Clock;
+use super::control::{Control, Role};
+use super::oracle::Tally;
+use super::plan::{Fault, Limit, Plan};
+use super::probe;
+
+/// How often a side looks in vain, with a pause each time, before it gives the processor away.
+const SPINS: u32 = 2000;
+/// How often a waiting consumer looks in vain before it asks whether the producer has ended.
+const LOOKS: u32 = 64;
+
+/// What a side has to say at its end.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Outcome {
+    /// Where the segments are mapped: the structure's first, then the control words.
+    pub(crate) addresses: Vec<usize>,
+    /// Messages that the side sent, if it sends.
+    pub(crate) sent: u64,
+    /// What it received.
+    pub(crate) tally: Tally,
+    /// Payload bytes received.
+    pub(crate) bytes: u64,
+    /// From the common start to the last message.
+    pub(crate) seconds: f64,
+    /// The raw round trip before the row, where this side measured it.
+    pub(crate) raw_rtt_ns: Option<f64>,
+    /// The round trips of the row, where this side measured them.
+    pub(crate) rtt: Option<Rtt>,
+}
+
+/// Quantiles of round trips.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Rtt {
+    pub(crate) p50_ns: f64,
+    pub(crate) p99_ns: f64,
+    pub(crate) p999_ns: f64,
+}
+
+/// One side of a row.
+#[derive(Debug)]
+pub(crate) struct Side<'p> {
+    pub(crate) plan: &'p Plan,
+    pub(crate) role: Role,
+    pub(crate) clock: Clock,
+    control: Control,
+    spins: u32,
+    began: Option<Instant>,
+    raw_rtt_ns: Option<f64>,
+}
+
+impl<'p> Side<'p> {
+    /// A side that has its control words and has not yet met the other.
+    pub(crate) fn new(plan: &'p Plan, role: Role, control: Control) -> Self {
+        let alone = plan.cores.is_some_and(|cores| cores.shared());
+        let spins = if alone { 0 } else { SPINS };
+        Self { plan, role, clock: Clock::new(), control, spins, began: None, raw_rtt_ns: None }
+    }
+
+    /// Meets the other side, measures the raw round trip with it, and starts the row's clock.
+    pub(crate) fn start(&mut self) -> Result<()> {
+        self.meet(1);
+        let raw = match self.role {
+            Role::Producer => probe::ask(self, self.control.ping()),
+            Role::Consumer => {
+                probe::answer(self, self.control.ping());
+                None
+            }
+        };
+        self.raw_rtt_ns = raw;
+        self.meet(2);
+        self.began = Some(Instant::now());
+        Ok(())
+    }
+
+    fn meet(&self, step: u64) {
+        self.control.arrive(self.role, step);
+        let mut fruitless = 0;
+        while self.control.step(self.role.peer()) < step {
+            self.wait(&mut fruitless);
+        }
+    }
+
+    /// Waits a moment because there was no room, or no message, or no peer.
+    #[inline(always)]
+    pub(crate) fn wait(&self, fruitless: &mut u32) {
+        *fruitless = fruitless.wrapping_add(1);
+        if *fruitless < self.spins {
+            spin_hint();
+        } else {
+            self.give_way();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn give_way(&self) {
+        self.control.beat(self.role);
+        sched_yield();
+    }
+
+    /// Waits a moment because there was no message; says whether one can still come. Once it says no, what was
+    /// published before that answer has been published for good: look once more, and end when there is nothing.
+    #[inline(always)]
+    pub(crate) fn wait_for_more(&self, fruitless: &mut u32) -> bool {
+        self.wait(fruitless);
+        !(fruitless.is_multiple_of(LOOKS) || *fruitless >= self.spins) || self.control.ended().is_none()
+    }
+
+    /// Says how many messages this side has dealt with.
+    #[inline]
+    pub(crate) fn progress(&self, messages: u64) {
+        self.control.progress(self.role, messages);
+    }
+
+    /// How many messages the producer claimed, once it ended.
+    pub(crate) fn claimed(&self) -> u64 {
+        self.control.ended().unwrap_or_default()
+    }
+
+    /// Ends the producer's part; returns how many messages it claims, which is what it sent unless it shall lie.
+    pub(crate) fn end(&self, sent: u64) -> Result<u64> {
+        self.progress(sent);
+        let claimed = match self.plan.fault {
+            Some(Fault::Lie) => sent + 1000,
+            Some(Fault::Fail) => bail!("told to fail after {sent} messages"),
+            Some(Fault::Stall) => loop {
+                self.give_way();
+            },
+            _ => sent,
+        };
+        self.control.end(claimed);
+        Ok(claimed)
+    }
+
+    /// When to stop: asked once per block.
+    pub(crate) fn budget(&self, block: u64) -> Budget {
+        let now = self.began.unwrap_or_else(Instant::now);
+        let (deadline, messages) = match self.plan.limit {
+            Limit::Seconds(seconds) => (Some(now + Duration::from_secs_f64(seconds)), u64::MAX),
+            Limit::Messages(messages) => (None, messages),
+        };
+        Budget { deadline, messages, block, first: self.plan.fault.is_some() }
+    }
+
+    /// What this side has to say, the time being up now.
+    pub(crate) fn outcome(&self) -> Outcome {
+        Outcome {
+            addresses: Vec::new(),
+            sent: 0,
+            tally: Tally::default(),
+            bytes: 0,
+            seconds: self.began.map_or(0.0, |began| began.elapsed().as_secs_f64()),
+            raw_rtt_ns: self.raw_rtt_ns,
+            rtt: None,
+        }
+    }
+}
+
+/// How many messages a producer may still send.
+#[derive(Debug)]
+pub(crate) struct Budget {
+    deadline: Option<Instant>,
+    messages: u64,
+    block: u64,
+    first: bool,
+}
+
+impl Budget {
+    /// How many messages to send before asking again; 0 when it is time to end.
+    pub(crate) fn next(&mut self, sent: u64) -> u64 {
+        let left = self.messages.saturating_sub(sent);
+        if self.deadline.is_some_and(|deadline| sent > 0 && Instant::now() >= deadline) {
+            return 0;
+        }
+        // A fault follows the first block, so that block must not be everything.
+        if std::mem::take(&mut self.first) { self.block.min(left.div_ceil(2)) } else { self.block.min(left) }
+    }
+}
+
+/// What a segment is mapped at in this process.
+pub(crate) fn address(region: &Region) -> usize {
+    // SAFETY: the first word of a region is one of a header, and this handle is used for its address alone.
+    unsafe { region.atomic_u64(0) }.as_ptr().addr()
+}

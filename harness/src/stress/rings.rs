@@ -1,0 +1,460 @@
+//! The rings under stress: fixed slots and byte records.
+
+use anyhow::Result;
+use tidewire_ring::{
+    Options, PopError, PushError, RecordPopError, RecordPushError, TooMany, Tuning, bytes, fixed,
+};
+use tidewire_shm::{Region, Untrusted};
+
+use super::desk::PopDesk;
+use super::subject::{
+    BATCH, NOBODY, Pop, Push, Receiver, Refusal, Sender, Shape, Subject, name, parts, read,
+};
+use crate::run::message;
+
+impl From<PushError> for Refusal {
+    fn from(error: PushError) -> Self {
+        match error {
+            PushError::Full => Self::NotNow,
+            error @ PushError::Corrupt(_) => Self::broken(error),
+        }
+    }
+}
+
+impl From<PopError> for Refusal {
+    fn from(error: PopError) -> Self {
+        match error {
+            PopError::Empty => Self::NotNow,
+            error @ PopError::Corrupt(_) => Self::broken(error),
+        }
+    }
+}
+
+impl From<RecordPushError> for Refusal {
+    fn from(error: RecordPushError) -> Self {
+        match error {
+            RecordPushError::Full => Self::NotNow,
+            error => Self::broken(error),
+        }
+    }
+}
+
+impl From<RecordPopError> for Refusal {
+    fn from(error: RecordPopError) -> Self {
+        match error {
+            RecordPopError::Empty => Self::NotNow,
+            error => Self::broken(error),
+        }
+    }
+}
+
+impl From<TooMany> for Refusal {
+    fn from(error: TooMany) -> Self {
+        Self::broken(error)
+    }
+}
+
+/// A ring of slots of `W` words.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fixed<const W: usize>;
+
+/// Words that start the messages in a hand.
+fn words(bytes: &[u8], at: usize, to: &mut [u64]) -> Option<()> {
+    let from = bytes.get(at..at + size_of_val(to))?;
+    bytemuck::cast_slice_mut(to).copy_from_slice(from);
+    Some(())
+}
+
+impl<const W: usize> Subject for Fixed<W> {
+    fn structure(&self) -> &'static str {
+        "ring-fixed"
+    }
+
+    fn payload_bytes(&self) -> u64 {
+        size_of::<[u64; W]>() as u64
+    }
+
+    fn capacities(&self) -> (usize, usize) {
+        (8, 1024)
+    }
+
+    fn batch(&self, shape: &Shape) -> u32 {
+        u32::try_from(shape.capacity.min(BATCH)).unwrap_or(1)
+    }
+
+    fn bytes(&self, shape: &Shape) -> Result<usize> {
+        Ok(fixed::Ring::<[u64; W], Untrusted>::bytes(shape.capacity, &Options::new())?)
+    }
+
+    fn create(&self, region: Region<Untrusted>, shape: &Shape) -> Result<()> {
+        fixed::Ring::<[u64; W], Untrusted>::create(region, shape.capacity, &Options::new())?;
+        Ok(())
+    }
+
+    unsafe fn sender(&self, region: Region<Untrusted>) -> Result<Box<dyn Sender>> {
+        let ring = fixed::Ring::<[u64; W], Untrusted>::open(region, 0)?;
+        let producer = match ring.producer_owner() {
+            // SAFETY: the caller's promise: whoever had the role and did not give it back is dead.
+            Some(dead) => unsafe { ring.replace_producer(dead)? },
+            None => ring.producer()?,
+        };
+        Ok(Box::new(FixedSender { producer, batch: [[0; W]; BATCH] }))
+    }
+
+    unsafe fn receiver(&self, region: Region<Untrusted>, shape: &Shape) -> Result<Box<dyn Receiver>> {
+        // SAFETY: the caller's promise.
+        let consumer = unsafe { consumer(region, shape)? };
+        Ok(Box::new(FixedReceiver { consumer, batch: [[0; W]; BATCH] }))
+    }
+
+    fn read_hand(&self, hand: &[u8], found: &mut dyn FnMut(Option<(u32, u64)>, u32)) {
+        let mut message = [0; W];
+        for place in 0..BATCH {
+            let whole =
+                words(hand, place * size_of_val(&message), &mut message).and_then(|()| read(&message));
+            let Some(whole) = whole else { return };
+            found(Some(whole), 1);
+        }
+    }
+
+    fn laziness(&self, shape: &Shape) -> (u64, u64) {
+        // A chunk in hand; and a reservation may ask for more than it commits.
+        let batch = u64::from(self.batch(shape));
+        (shape.release_every + batch, batch)
+    }
+}
+
+/// The consuming end of a ring of slots, if need be taken over.
+///
+/// # Safety
+/// As [`Subject::receiver`].
+pub(crate) unsafe fn consumer<const W: usize>(
+    region: Region<Untrusted>,
+    shape: &Shape,
+) -> Result<fixed::Consumer<[u64; W], Untrusted>> {
+    let ring = fixed::Ring::<[u64; W], Untrusted>::open(region, 0)?;
+    let mut consumer = match ring.consumer_owner() {
+        // SAFETY: the caller's promise: whoever had the role and did not give it back is dead.
+        Some(dead) => unsafe { ring.replace_consumer(dead)? },
+        None => ring.consumer()?,
+    };
+    consumer.tune(Tuning::default().release_every(shape.release_every));
+    Ok(consumer)
+}
+
+struct FixedSender<const W: usize> {
+    producer: fixed::Producer<[u64; W], Untrusted>,
+    batch: [[u64; W]; BATCH],
+}
+
+impl<const W: usize> FixedSender<W> {
+    fn fill(&mut self, producer: u32, seq: u64, n: u32) -> &[[u64; W]] {
+        let mut filled = 0;
+        for (message, seq) in self.batch.iter_mut().zip(seq..).take(n as usize) {
+            message::fill(message, name(producer, seq));
+            filled += 1;
+        }
+        self.batch.get(..filled).unwrap_or_default()
+    }
+}
+
+impl<const W: usize> Sender for FixedSender<W> {
+    fn units(&self, _producer: u32, _seq: u64, n: u32) -> u32 {
+        n
+    }
+
+    fn send(&mut self, how: Push, producer: u32, seq: u64) -> Result<(), Refusal> {
+        match how {
+            Push::One => {
+                let mut message = [0; W];
+                message::fill(&mut message, name(producer, seq));
+                self.producer.push_from(&message)?;
+            }
+            Push::Batch(n) => {
+                self.fill(producer, seq, n);
+                self.producer.push_slice(self.batch.get(..n as usize).unwrap_or_default())?;
+            }
+            Push::Commit { reserved, kept } => {
+                self.fill(producer, seq, kept);
+                let mut reservation = self.producer.reserve(reserved as usize)?;
+                reservation.set(0, self.batch.get(..kept as usize).unwrap_or_default())?;
+                reservation.commit(kept as usize)?;
+            }
+            Push::Abort(n) => {
+                self.fill(NOBODY, seq, n);
+                let mut reservation = self.producer.reserve(n as usize)?;
+                reservation.set(0, self.batch.get(..n as usize).unwrap_or_default())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+struct FixedReceiver<const W: usize> {
+    consumer: fixed::Consumer<[u64; W], Untrusted>,
+    batch: [[u64; W]; BATCH],
+}
+
+impl<const W: usize> Receiver for FixedReceiver<W> {
+    fn receive(&mut self, how: Pop, desk: &mut PopDesk) -> Result<(), Refusal> {
+        let Self { consumer, batch } = self;
+        match how {
+            Pop::One => {
+                desk.begin();
+                let message = consumer.pop()?;
+                desk.message(read(&message), 1);
+                desk.settle();
+            }
+            Pop::Peek => {
+                desk.begin();
+                let seen = consumer.peek()?;
+                let mut message = [0; W];
+                consumer.pop_to(&mut message)?;
+                if seen != message {
+                    return Err(Refusal::broken("a message changed between peek and pop"));
+                }
+                desk.message(read(&message), 1);
+                desk.settle();
+            }
+            Pop::Chunk(most, keep) => {
+                desk.begin();
+                let chunk = consumer.read_chunk(most as usize)?;
+                let n = chunk.len().clamp(1, BATCH);
+                let k = 1 + usize::try_from(keep % n as u64).unwrap_or(0);
+                let messages = batch.get_mut(..k).unwrap_or_default();
+                chunk.get(0, messages)?;
+                for message in messages {
+                    desk.message(read(message), 1);
+                }
+                desk.settle();
+                chunk.release(k)?;
+            }
+            Pop::Into(most) => {
+                let size = size_of::<[u64; W]>();
+                let n = desk.taking(size, most as usize, |hand| {
+                    consumer.pop_into(bytemuck::cast_slice_mut::<u8, [u64; W]>(hand))
+                })?;
+                desk.messages_in_hand(|hand, note| {
+                    let mut message = [0; W];
+                    for place in 0..n {
+                        note(words(hand, place * size, &mut message).and_then(|()| read(&message)), 1);
+                    }
+                });
+                desk.settle();
+            }
+            Pop::Drain(most) => {
+                desk.begin();
+                let mut any = false;
+                for message in consumer.drain().take(most as usize) {
+                    desk.message(read(&message), 1);
+                    desk.settle();
+                    desk.begin();
+                    any = true;
+                }
+                if !any {
+                    return Err(Refusal::NotNow);
+                }
+            }
+            Pop::Release => consumer.release(),
+        }
+        Ok(())
+    }
+}
+
+/// A ring of byte records.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Records;
+
+/// Lengths of records.
+const SHORTEST: usize = 8;
+const LONGEST: usize = 79;
+/// Words that hold the longest record.
+const WORDS: usize = LONGEST.div_ceil(8);
+
+const fn framed(len: usize) -> usize {
+    (8 + len).next_multiple_of(8)
+}
+
+/// The record of this name: its words, and how many bytes of them it has.
+fn record(name: u64) -> ([u64; WORDS], usize) {
+    let mut words = [0; WORDS];
+    message::fill(&mut words, name);
+    (words, message::length(name, SHORTEST, LONGEST))
+}
+
+/// Producer and sequence of a record, if it is one.
+fn read_record(bytes: &[u8]) -> Option<(u32, u64)> {
+    let first = bytes.first_chunk::<8>()?;
+    let name = message::name_of(u64::from_ne_bytes(*first))?;
+    let (words, len) = record(name);
+    if bytemuck::cast_slice(&words).get(..len) == Some(bytes) { parts(name) } else { None }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "at most 88")]
+fn units_of(bytes: usize) -> u32 {
+    framed(bytes) as u32
+}
+
+impl Subject for Records {
+    fn structure(&self) -> &'static str {
+        "ring-bytes"
+    }
+
+    fn payload_bytes(&self) -> u64 {
+        (SHORTEST + LONGEST) as u64 / 2
+    }
+
+    fn capacities(&self) -> (usize, usize) {
+        (512, 1 << 16)
+    }
+
+    fn batch(&self, shape: &Shape) -> u32 {
+        // Half of the capacity: padding may take as much as a record.
+        u32::try_from(shape.capacity / 2 / framed(LONGEST)).unwrap_or(1).clamp(1, 32)
+    }
+
+    fn bytes(&self, shape: &Shape) -> Result<usize> {
+        Ok(bytes::Ring::<Untrusted>::bytes(shape.capacity, &Options::new())?)
+    }
+
+    fn create(&self, region: Region<Untrusted>, shape: &Shape) -> Result<()> {
+        bytes::Ring::<Untrusted>::create(region, shape.capacity, &Options::new())?;
+        Ok(())
+    }
+
+    unsafe fn sender(&self, region: Region<Untrusted>) -> Result<Box<dyn Sender>> {
+        let ring = bytes::Ring::<Untrusted>::open(region, 0)?;
+        let producer = match ring.producer_owner() {
+            // SAFETY: the caller's promise: whoever had the role and did not give it back is dead.
+            Some(dead) => unsafe { ring.replace_producer(dead)? },
+            None => ring.producer()?,
+        };
+        Ok(Box::new(RecordSender { producer }))
+    }
+
+    unsafe fn receiver(&self, region: Region<Untrusted>, shape: &Shape) -> Result<Box<dyn Receiver>> {
+        let ring = bytes::Ring::<Untrusted>::open(region, 0)?;
+        let mut consumer = match ring.consumer_owner() {
+            // SAFETY: the caller's promise: whoever had the role and did not give it back is dead.
+            Some(dead) => unsafe { ring.replace_consumer(dead)? },
+            None => ring.consumer()?,
+        };
+        consumer.tune(Tuning::default().release_every(shape.release_every));
+        Ok(Box::new(RecordReceiver { consumer }))
+    }
+
+    fn read_hand(&self, hand: &[u8], found: &mut dyn FnMut(Option<(u32, u64)>, u32)) {
+        let name = hand.first_chunk::<8>().and_then(|first| message::name_of(u64::from_ne_bytes(*first)));
+        let Some(name) = name else { return };
+        let (_, len) = record(name);
+        if let Some(whole) = hand.get(..len).and_then(read_record) {
+            found(Some(whole), units_of(len));
+        }
+    }
+
+    fn laziness(&self, shape: &Shape) -> (u64, u64) {
+        let most = framed(LONGEST) as u64;
+        // The record in hand and the padding before it; and, in the ring, padding at the wrap and before a record,
+        // which may have been reserved longer than it became.
+        (shape.release_every + 2 * most, 3 * most)
+    }
+}
+
+struct RecordSender {
+    producer: bytes::Producer<Untrusted>,
+}
+
+impl Sender for RecordSender {
+    fn units(&self, producer: u32, seq: u64, n: u32) -> u32 {
+        (0..u64::from(n)).map(|i| units_of(record(name(producer, seq + i)).1)).sum()
+    }
+
+    fn send(&mut self, how: Push, producer: u32, seq: u64) -> Result<(), Refusal> {
+        match how {
+            Push::One => {
+                let (words, len) = record(name(producer, seq));
+                self.producer.push(bytemuck::cast_slice(&words).get(..len).unwrap_or_default())?;
+            }
+            Push::Batch(n) => {
+                let mut batch = self.producer.batch();
+                for seq in (seq..).take(n as usize) {
+                    let (words, len) = record(name(producer, seq));
+                    batch.push(bytemuck::cast_slice(&words).get(..len).unwrap_or_default())?;
+                }
+                batch.commit();
+            }
+            // Records are reserved one by one, longer than they become.
+            Push::Commit { .. } => {
+                let (words, len) = record(name(producer, seq));
+                let mut reservation = self.producer.reserve(LONGEST)?;
+                reservation.set(0, bytemuck::cast_slice(&words).get(..LONGEST).unwrap_or_default())?;
+                reservation.commit(len)?;
+            }
+            Push::Abort(_) => {
+                let (words, _) = record(name(NOBODY, seq));
+                let mut reservation = self.producer.reserve(LONGEST)?;
+                reservation.set(0, bytemuck::cast_slice(&words).get(..LONGEST).unwrap_or_default())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+struct RecordReceiver {
+    consumer: bytes::Consumer<Untrusted>,
+}
+
+impl RecordReceiver {
+    /// Reads a record in place, and writes it down before it is released.
+    fn in_place(&mut self, desk: &mut PopDesk) -> Result<(), Refusal> {
+        desk.begin();
+        let record = self.consumer.pop()?;
+        let mut bytes = [0; LONGEST];
+        let len = record.len();
+        let message = match bytes.get_mut(..len) {
+            Some(bytes) => {
+                record.get(0, bytes)?;
+                read_record(bytes)
+            }
+            None => None,
+        };
+        desk.message(message, units_of(len));
+        desk.settle();
+        Ok(())
+    }
+}
+
+impl Receiver for RecordReceiver {
+    fn receive(&mut self, how: Pop, desk: &mut PopDesk) -> Result<(), Refusal> {
+        match how {
+            Pop::One | Pop::Chunk(..) => self.in_place(desk)?,
+            Pop::Peek => {
+                desk.begin();
+                let len = self.consumer.peek_len()?;
+                let again = self.consumer.peek_len()?;
+                if len != again {
+                    return Err(Refusal::broken("a record changed its length between two looks"));
+                }
+                self.in_place(desk)?;
+            }
+            Pop::Into(_) => {
+                let consumer = &mut self.consumer;
+                let n = desk.taking(LONGEST + 1, 1, |hand| consumer.pop_into(hand))?;
+                desk.messages_in_hand(|hand, note| note(hand.get(..n).and_then(read_record), units_of(n)));
+                desk.settle();
+            }
+            Pop::Drain(most) => {
+                self.in_place(desk)?;
+                for _ in 1..most {
+                    match self.in_place(desk) {
+                        Ok(()) => {}
+                        Err(Refusal::NotNow) => break,
+                        Err(broken) => return Err(broken),
+                    }
+                }
+            }
+            Pop::Release => self.consumer.release(),
+        }
+        Ok(())
+    }
+}
