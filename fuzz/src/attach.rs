@@ -69,11 +69,7 @@ fn fixed_ring<T: Pod + Default>(memory: &Memory, script: &[u8]) {
                 let expected = u64::from(popped.is_ok());
                 assert_eq!(consumer.position().wrapping_sub(before), expected);
                 if let Err(PopError::Corrupt(corrupt)) = popped {
-                    assert_eq!(
-                        consumer.pop().err(),
-                        Some(PopError::Corrupt(corrupt)),
-                        "the latch holds"
-                    );
+                    assert_eq!(consumer.pop().err(), Some(PopError::Corrupt(corrupt)), "the latch holds");
                 }
             }
             4 => _ = consumer.peek(),
@@ -141,11 +137,7 @@ fn byte_ring(memory: &Memory, script: &[u8]) {
                     assert!((len + 1..=capacity - 8).contains(&(needed as usize)));
                 }
                 Err(RecordPopError::Corrupt(corrupt)) => {
-                    assert_eq!(
-                        consumer.peek_len(),
-                        Err(RecordPopError::Corrupt(corrupt)),
-                        "the latch holds"
-                    );
+                    assert_eq!(consumer.peek_len(), Err(RecordPopError::Corrupt(corrupt)), "the latch holds");
                 }
                 Err(RecordPopError::Empty) => {}
             },
@@ -179,9 +171,7 @@ mod planted {
     pub(super) fn open(memory: &Memory) {
         let region = memory.region();
         if let Ok(header) = Header::read(&region) {
-            let last = header
-                .data_offset
-                .wrapping_add(header.capacity.wrapping_mul(header.element_bytes));
+            let last = header.data_offset.wrapping_add(header.capacity.wrapping_mul(header.element_bytes));
             assert!(last <= region.len() as u64, "read beyond the region");
         }
     }

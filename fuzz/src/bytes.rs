@@ -45,16 +45,9 @@ struct Pair {
 impl Pair {
     fn new(tape: &mut Tape<'_>) -> Self {
         let capacity = 64 << (tape.byte() % 6);
-        let stride = if tape.byte() & 1 == 0 {
-            RoleStride::Line
-        } else {
-            RoleStride::Page
-        };
+        let stride = if tape.byte() & 1 == 0 { RoleStride::Line } else { RoleStride::Page };
         let options = Options::new().role_stride(stride);
-        let memory = Memory::new(
-            Ring::<Untrusted>::bytes(capacity, &options).expect("a capacity"),
-            &[],
-        );
+        let memory = Memory::new(Ring::<Untrusted>::bytes(capacity, &options).expect("a capacity"), &[]);
         let ring = Ring::create(memory.region(), capacity, &options).expect("the memory is long enough");
         let (producer, consumer) = ring.split().expect("both roles are free");
         Self {
@@ -143,11 +136,7 @@ impl Pair {
         }
         self.queue.extend(records);
         let tail = self.tail;
-        assert_eq!(
-            self.producer().position(),
-            tail,
-            "the tail moved by other than padding and frames"
-        );
+        assert_eq!(self.producer().position(), tail, "the tail moved by other than padding and frames");
     }
 
     fn push(&mut self, tape: &mut Tape<'_>) {
@@ -211,11 +200,7 @@ impl Pair {
     fn took(&mut self, record: &[u8]) {
         let entry = self.queue.pop_front().expect("a record that was pushed");
         assert_eq!(record, entry.0);
-        assert_eq!(
-            self.consumer().position(),
-            entry.1,
-            "the head moved by other than padding and frames"
-        );
+        assert_eq!(self.consumer().position(), entry.1, "the head moved by other than padding and frames");
         self.consumed.push_back(entry);
     }
 
@@ -244,10 +229,7 @@ impl Pair {
         let mut buffer = vec![0xEE; tape.below(self.capacity / 2 + 4)];
         match self.consumer().pop_into(&mut buffer) {
             Ok(n) => {
-                assert!(
-                    buffer[n..].iter().all(|byte| *byte == 0xEE),
-                    "wrote beyond the record"
-                );
+                assert!(buffer[n..].iter().all(|byte| *byte == 0xEE), "wrote beyond the record");
                 self.took(&buffer[..n]);
             }
             Err(error) => {
@@ -280,11 +262,7 @@ impl Pair {
         match self.consumer().peek_len() {
             Ok(n) => {
                 #[cfg(feature = "planted")]
-                let n = if self.consumer().position() - before == 24 {
-                    n + 1
-                } else {
-                    n
-                };
+                let n = if self.consumer().position() - before == 24 { n + 1 } else { n };
                 assert_eq!(Some(n), self.queue.front().map(|(record, _)| record.len()));
             }
             Err(error) => self.refused(error, usize::MAX),
@@ -300,18 +278,14 @@ impl Pair {
         let every = u64::from(tape.u16());
         self.release();
         let touch = tape.byte() & 1 == 0;
-        self.consumer()
-            .tune(Tuning::default().pauses(0).touch(touch).release_every(every));
+        self.consumer().tune(Tuning::default().pauses(0).touch(touch).release_every(every));
         self.period = every.clamp(1, self.capacity as u64);
     }
 
     fn drain(&mut self) {
         let mut buffer = vec![0; self.capacity];
         while !self.queue.is_empty() {
-            let n = self
-                .consumer()
-                .pop_into(&mut buffer)
-                .expect("a record that was pushed");
+            let n = self.consumer().pop_into(&mut buffer).expect("a record that was pushed");
             self.took(&buffer[..n]);
         }
         assert_eq!(self.consumer().pop_into(&mut buffer), Err(RecordPopError::Empty));
@@ -321,10 +295,7 @@ impl Pair {
     /// Hands are dropped and taken again.
     fn reattach(&mut self, which: u8) {
         let ring = Ring::<Untrusted>::open(self.memory.region(), 0).expect("a valid ring");
-        assert!(
-            ring.producer().is_err() && ring.consumer().is_err(),
-            "a role given twice"
-        );
+        assert!(ring.producer().is_err() && ring.consumer().is_err(), "a role given twice");
         if which & 1 == 0 {
             self.producer = None;
             self.producer = Some(ring.producer().expect("just freed"));
@@ -345,30 +316,15 @@ impl Pair {
         self.consumer = None;
         self.memory = image;
         let ring = Ring::<Untrusted>::open(self.memory.region(), 0).expect("a valid ring");
-        let dead = (
-            ring.producer_owner().expect("held"),
-            ring.consumer_owner().expect("held"),
-        );
+        let dead = (ring.producer_owner().expect("held"), ring.consumer_owner().expect("held"));
         // SAFETY: the former handles worked on other memory and are gone.
         let consumer = unsafe { ring.replace_consumer(dead.1) }.expect("the owner is dead");
         // SAFETY: as above.
         let producer = unsafe { ring.replace_producer(dead.0) }.expect("the owner is dead");
-        assert_eq!(
-            producer.position(),
-            self.tail,
-            "published records were lost or invented"
-        );
-        assert!(
-            consumer.position() >= least,
-            "more than the promised bytes are seen again"
-        );
-        while self
-            .consumed
-            .back()
-            .is_some_and(|(_, end)| *end > consumer.position())
-        {
-            self.queue
-                .push_front(self.consumed.pop_back().expect("just seen"));
+        assert_eq!(producer.position(), self.tail, "published records were lost or invented");
+        assert!(consumer.position() >= least, "more than the promised bytes are seen again");
+        while self.consumed.back().is_some_and(|(_, end)| *end > consumer.position()) {
+            self.queue.push_front(self.consumed.pop_back().expect("just seen"));
         }
         (self.producer, self.consumer) = (Some(producer), Some(consumer));
         self.period = (self.capacity as u64 / 8).max(1);
@@ -380,9 +336,6 @@ impl Pair {
         let head = self.consumer().position();
         assert_eq!(self.consumer().len() as u64, tail - head);
         let seen = self.producer().len() as u64;
-        assert!(
-            (tail - head..=tail - floor).contains(&seen),
-            "{seen} bytes in {floor}..{head}..{tail}"
-        );
+        assert!((tail - head..=tail - floor).contains(&seen), "{seen} bytes in {floor}..{head}..{tail}");
     }
 }

@@ -41,18 +41,9 @@ struct Pair<T: Pod> {
 impl<T: Pod + PartialEq + core::fmt::Debug> Pair<T> {
     fn new(tape: &mut Tape<'_>, make: fn(u64) -> T) -> Self {
         let capacity = 1 << (tape.byte() % 7);
-        let stride = if tape.byte() & 1 == 0 {
-            RoleStride::Line
-        } else {
-            RoleStride::Page
-        };
-        let options = Options::new()
-            .role_stride(stride)
-            .type_fingerprint(tape.byte().into());
-        let memory = Memory::new(
-            Ring::<T, Untrusted>::bytes(capacity, &options).expect("a capacity"),
-            &[],
-        );
+        let stride = if tape.byte() & 1 == 0 { RoleStride::Line } else { RoleStride::Page };
+        let options = Options::new().role_stride(stride).type_fingerprint(tape.byte().into());
+        let memory = Memory::new(Ring::<T, Untrusted>::bytes(capacity, &options).expect("a capacity"), &[]);
         let ring = Ring::create(memory.region(), capacity, &options).expect("the memory is long enough");
         let (producer, consumer) = ring.split().expect("both roles are free");
         Self {
@@ -108,10 +99,7 @@ impl<T: Pod + PartialEq + core::fmt::Debug> Pair<T> {
     fn expect_room(&self, n: usize, answer: Result<(), PushError>) -> bool {
         let unreleased = self.consumed.len().min(self.period);
         match answer {
-            Ok(()) => assert!(
-                self.queue.len() + n <= self.capacity,
-                "more messages than capacity"
-            ),
+            Ok(()) => assert!(self.queue.len() + n <= self.capacity, "more messages than capacity"),
             Err(PushError::Full) => {
                 assert!(self.queue.len() + unreleased + n > self.capacity, "a false full");
             }
@@ -237,10 +225,7 @@ impl<T: Pod + PartialEq + core::fmt::Debug> Pair<T> {
 
     fn tune(&mut self, tape: &mut Tape<'_>) {
         let every = u64::from(tape.byte());
-        let tuning = Tuning::default()
-            .pauses(0)
-            .touch(tape.byte() & 1 == 0)
-            .release_every(every);
+        let tuning = Tuning::default().pauses(0).touch(tape.byte() & 1 == 0).release_every(every);
         self.release();
         self.consumer().tune(tuning);
         self.period = usize::from(every as u8).clamp(1, self.capacity);
@@ -257,10 +242,7 @@ impl<T: Pod + PartialEq + core::fmt::Debug> Pair<T> {
     fn reattach(&mut self, which: u8) {
         let fingerprint = self.fingerprint();
         let ring = Ring::<T, Untrusted>::open(self.memory.region(), fingerprint).expect("a valid ring");
-        assert!(
-            ring.producer().is_err() && ring.consumer().is_err(),
-            "a role given twice"
-        );
+        assert!(ring.producer().is_err() && ring.consumer().is_err(), "a role given twice");
         if which & 1 == 0 {
             self.producer = None;
             self.producer = Some(ring.producer().expect("just freed"));
@@ -274,9 +256,7 @@ impl<T: Pod + PartialEq + core::fmt::Debug> Pair<T> {
     }
 
     fn fingerprint(&self) -> u64 {
-        tidewire_shm::Header::read(&self.memory.region())
-            .expect("a valid header")
-            .type_fingerprint
+        tidewire_shm::Header::read(&self.memory.region()).expect("a valid header").type_fingerprint
     }
 
     /// Both processes die here; others take over from what is in memory.
@@ -287,25 +267,16 @@ impl<T: Pod + PartialEq + core::fmt::Debug> Pair<T> {
         self.memory = image;
         let ring =
             Ring::<T, Untrusted>::open(self.memory.region(), self.fingerprint()).expect("a valid ring");
-        let dead = (
-            ring.producer_owner().expect("held"),
-            ring.consumer_owner().expect("held"),
-        );
+        let dead = (ring.producer_owner().expect("held"), ring.consumer_owner().expect("held"));
         // SAFETY: the former handles worked on other memory and are gone.
         let consumer = unsafe { ring.replace_consumer(dead.1) }.expect("the owner is dead");
         // SAFETY: as above.
         let producer = unsafe { ring.replace_producer(dead.0) }.expect("the owner is dead");
         let published = usize::try_from(producer.position().wrapping_sub(consumer.position())).expect("few");
-        let again = published
-            .checked_sub(self.queue.len())
-            .expect("a published message was lost");
-        assert!(
-            again <= self.consumed.len().min(self.period),
-            "seen again: {again}"
-        );
+        let again = published.checked_sub(self.queue.len()).expect("a published message was lost");
+        assert!(again <= self.consumed.len().min(self.period), "seen again: {again}");
         for _ in 0..again {
-            self.queue
-                .push_front(self.consumed.pop_back().expect("just counted"));
+            self.queue.push_front(self.consumed.pop_back().expect("just counted"));
         }
         self.released();
         self.period = (self.capacity / 8).max(1);
@@ -316,9 +287,6 @@ impl<T: Pod + PartialEq + core::fmt::Debug> Pair<T> {
         let (len, unreleased) = (self.queue.len(), self.consumed.len().min(self.period));
         assert_eq!(self.consumer().len(), len);
         let seen = self.producer().len();
-        assert!(
-            (len..=len + unreleased).contains(&seen),
-            "{seen} of {len} + {unreleased}"
-        );
+        assert!((len..=len + unreleased).contains(&seen), "{seen} of {len} + {unreleased}");
     }
 }

@@ -23,13 +23,8 @@ impl Memory {
     /// Memory of at least one byte that starts with `bytes` and goes on with zeros.
     pub(crate) fn new(len: usize, bytes: &[u8]) -> Self {
         let len = len.max(1);
-        let lines = (0..len.div_ceil(128))
-            .map(|_| UnsafeCell::new(Line::new([0; 128])))
-            .collect();
-        let memory = Self {
-            lines: Arc::new(Lines(lines)),
-            len,
-        };
+        let lines = (0..len.div_ceil(128)).map(|_| UnsafeCell::new(Line::new([0; 128]))).collect();
+        let memory = Self { lines: Arc::new(Lines(lines)), len };
         let n = bytes.len().min(len);
         // SAFETY: `n` bytes are within both; nobody else uses the memory yet.
         unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), memory.base().as_ptr(), n) };

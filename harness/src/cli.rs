@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::report::Reporter;
-use crate::{mutate, run, scribble, step, stress, verify};
+use crate::{mutate, run, scribble, step, stress, twins, verify};
 
 /// Runs, stresses, kills, freezes and scribbles real processes over Tidewire's structures, and judges them.
 #[derive(Debug, Parser)]
@@ -31,6 +31,12 @@ enum Command {
     Scribble(scribble::Args),
     /// Run with random kills and stops, and check the recorded histories.
     Stress(stress::Args),
+    /// Show every checker a structure that is broken on purpose.
+    Twins(twins::Args),
+    /// Run the threaded tests under the thread and address sanitizers.
+    Sanitize(verify::sanitize::Args),
+    /// Fuzz attaching and operation sequences.
+    Fuzz(verify::fuzz::Args),
     /// Run every test there is: units, models, mutants, sweeps, scribbles, fuzzing, sanitizers, twins, stress.
     Verify(verify::Args),
     /// Part of a run: a process that plays one role. Started by the harness, not by people.
@@ -49,6 +55,9 @@ impl Cli {
             Some(Command::Step(args)) => step::main(args, &mut reporter),
             Some(Command::Scribble(args)) => scribble::main(args, &mut reporter),
             Some(Command::Stress(args)) => stress::main(args, &mut reporter),
+            Some(Command::Twins(args)) => twins::main(args, &mut reporter),
+            Some(Command::Sanitize(args)) => verify::sanitize::main(args, &verify::workspace_root()?, &mut reporter),
+            Some(Command::Fuzz(args)) => verify::fuzz::main(args, &verify::workspace_root()?, &mut reporter),
             Some(Command::Verify(args)) => verify::main(args, &mut reporter),
             Some(Command::Child(args)) => run::child(args),
         }

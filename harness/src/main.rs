@@ -3,11 +3,6 @@
 //!
 //! Without a command it runs: real processes stream real data through shared memory, every message is verified,
 //! and a table says how fast it went. The exit status is 0 only if nothing was bad.
-#![expect(
-    unreachable_pub,
-    reason = "a binary: what its modules share has no outside, and the lint would ask for one spelling of that"
-)]
-
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -21,6 +16,7 @@ mod run;
 mod scribble;
 mod step;
 mod stress;
+mod twins;
 mod verify;
 
 fn main() -> ExitCode {

@@ -15,6 +15,9 @@ use serde::Serialize;
 
 use crate::report::{Reporter, Row, complain};
 
+pub(crate) mod fuzz;
+pub(crate) mod sanitize;
+
 /// What to verify, and how long to search.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {

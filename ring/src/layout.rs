@@ -160,9 +160,7 @@ impl Shape {
         same(Field::ElementBytes, self.element_bytes as u64, header.element_bytes)?;
         same(Field::ElementAlign, self.element_align as u64, header.element_align)?;
         same(Field::TypeFingerprint, type_fingerprint, header.type_fingerprint)?;
-        let max = self.max_capacity();
-        let nearest = if header.capacity > max as u64 { max } else { self.min_capacity };
-        let bad_capacity = Incompatible::new(Field::Capacity, nearest as u64, header.capacity);
+        let bad_capacity = Incompatible::new(Field::Capacity, self.min_capacity as u64, header.capacity);
         let capacity = usize::try_from(header.capacity).map_err(|_| bad_capacity)?;
         let layout = self.layout(capacity, header.role_stride).map_err(|_| bad_capacity)?;
         same(Field::DataOffset, layout.data_offset() as u64, header.data_offset)?;

@@ -153,13 +153,13 @@ fn with_word(memory: &Memory, kind: Kind, offset: usize, value: u64) -> Incompat
 #[test]
 fn capacities_that_cannot_be_are_refused() {
     for (kind, _, memory) in all() {
-        let min = if kind == Kind::Fixed { 1 } else { 64 };
-        for capacity in [0, 3, 63, 65, 96, 1 << 61, 1 << 63, u64::MAX, (1 << 32) + 64] {
+        let (min, max) = if kind == Kind::Fixed { (1, 1 << 57) } else { (64, 1 << 32) };
+        for capacity in [0, 3, 63, 65, 96, 2 * max, 1 << 63, u64::MAX, max + 64, max - 1] {
             let error = with_word(&memory, kind, 40, capacity);
             assert_eq!(error, Incompatible::new(Field::Capacity, min, capacity));
         }
         // Possible, but not in this many bytes.
-        for capacity in [128, 1 << 20, 1 << 32, 1 << 57] {
+        for capacity in [128, 1 << 20, max] {
             let error = with_word(&memory, kind, 40, capacity);
             assert_eq!((error.field, error.found), (Field::TotalBytes, memory.word(32)));
             assert!(error.expected > error.found);

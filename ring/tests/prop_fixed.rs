@@ -339,7 +339,7 @@ impl<T: Pod + PartialEq + Debug, L: Level> World<T, L> {
             }
             _ => unreachable!("no reading operation"),
         }
-        assert!(self.unreleased() <= self.period, "{} unreleased, period {}", self.unreleased(), self.period);
+        assert!(self.unreleased() < self.period, "{} unreleased, period {}", self.unreleased(), self.period);
     }
 
     fn read_many(&mut self, op: &Op) {

@@ -46,7 +46,7 @@ impl Error for RegionError {}
 pub struct Incompatible {
     /// The field of the header that differs.
     pub field: Field,
-    /// What this process wants there; for a range, the nearest allowed value.
+    /// What this process wants there; for a range, its least value.
     pub expected: u64,
     /// What stands there.
     pub found: u64,

@@ -62,9 +62,6 @@ pub(crate) struct TwinRow {
     pub(crate) checker: String,
     /// Whether it did.
     pub(crate) caught: bool,
-    /// The first bad point, as evidence.
-    #[serde(skip)]
-    pub(crate) evidence: Option<Finding>,
 }
 
 /// How the twins fared.
@@ -131,7 +128,7 @@ pub(crate) fn twins(base: &StepOptions, out: &mut dyn FnMut(TwinRow)) -> Result<
             } else {
                 summary.missed += 1;
             }
-            out(TwinRow { twin: twin.name, checker: format!("step {mode}"), caught: bad, evidence });
+            out(TwinRow { twin: twin.name, checker: format!("step {mode}"), caught: bad });
         }
     }
     Ok(summary)

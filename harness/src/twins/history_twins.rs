@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use serde::Serialize;
 use tidewire_ring::fixed;
 use tidewire_shm::{Region, Untrusted};
 
@@ -18,7 +17,8 @@ use super::plan::{self, Limits};
 use super::rings::{Fixed, consumer};
 use super::round::{self, Ground, Outcome};
 use super::subject::{Pop, Push, Receiver, Refusal, Sender, Shape, Subject, read, table};
-use crate::report::{Row, complain};
+use crate::report::complain;
+use crate::twins::TwinRow;
 
 /// How the names of twins begin.
 pub(crate) const PREFIX: &str = "twin-";
@@ -29,25 +29,6 @@ const ROUNDS: u64 = 12;
 const HELD: u32 = 8;
 
 /// One twin that met the checker.
-#[derive(Clone, Debug, Serialize)]
-pub(crate) struct TwinRow {
-    /// The broken structure.
-    pub(crate) twin: &'static str,
-    /// What should catch it.
-    pub(crate) checker: &'static str,
-    /// Whether it did.
-    pub(crate) caught: bool,
-}
-
-impl Row for TwinRow {
-    const COLUMNS: &'static [(&'static str, i16)] = &[("twin", -24), ("checker", -12), ("caught", -6)];
-
-    fn cells(&self) -> Vec<String> {
-        let caught = if self.caught { "yes" } else { "NO" };
-        vec![self.twin.to_owned(), self.checker.to_owned(), caught.to_owned()]
-    }
-}
-
 /// A ring with one thing wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Twin {
@@ -299,7 +280,7 @@ pub(crate) fn twins(seed: u64, out: &mut dyn FnMut(TwinRow)) -> Result<bool> {
             }
             let caught = play(place, subject.as_ref(), ROUNDS)?.is_some();
             all &= caught;
-            out(TwinRow { twin: name, checker: "stress", caught });
+            out(TwinRow::new(name, "stress", caught));
         } else if place == 0
             && let Some(outcome) = play(place, subject.as_ref(), 2)?
         {

@@ -150,6 +150,9 @@ impl TwinConsumer {
             unsafe { slot.write_volatile(word) };
         }
         self.head = self.head.wrapping_add(1);
+        if self.head == self.stop {
+            self.end_window();
+        }
         Ok(value)
     }
 
@@ -170,12 +173,19 @@ impl TwinConsumer {
             return Err(PopError::Corrupt(corrupt));
         }
         self.seen = tail;
-        if self.head.wrapping_sub(self.published) >= self.period || tail == self.head {
+        self.end_window();
+        if self.stop == self.head { Err(PopError::Empty) } else { Ok(()) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn end_window(&mut self) {
+        if self.head.wrapping_sub(self.published) >= self.period {
             // SAFETY: never run.
             unsafe { self.shared_head.as_ref() }.store(self.head, Ordering::Release);
             self.published = self.head;
         }
-        self.stop = self.head.wrapping_add(tail.wrapping_sub(self.head).min(self.period));
-        if self.stop == self.head { Err(PopError::Empty) } else { Ok(()) }
+        let due = self.period - self.head.wrapping_sub(self.published);
+        self.stop = self.head.wrapping_add(self.seen.wrapping_sub(self.head).min(due));
     }
 }
