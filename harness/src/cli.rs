@@ -56,7 +56,9 @@ impl Cli {
             Some(Command::Scribble(args)) => scribble::main(args, &mut reporter),
             Some(Command::Stress(args)) => stress::main(args, &mut reporter),
             Some(Command::Twins(args)) => twins::main(args, &mut reporter),
-            Some(Command::Sanitize(args)) => verify::sanitize::main(args, &verify::workspace_root()?, &mut reporter),
+            Some(Command::Sanitize(args)) => {
+                verify::sanitize::main(args, &verify::workspace_root()?, &mut reporter)
+            }
             Some(Command::Fuzz(args)) => verify::fuzz::main(args, &verify::workspace_root()?, &mut reporter),
             Some(Command::Verify(args)) => verify::main(args, &mut reporter),
             Some(Command::Child(args)) => run::child(args),

@@ -2,8 +2,8 @@
 
 use crate::explore::Operation;
 
-mod ring;
 mod rig;
+mod ring;
 
 /// Every public operation of every structure.
 pub(crate) fn all() -> Vec<Box<dyn Operation>> {

@@ -83,7 +83,10 @@ pub(crate) fn main(args: &Args, reporter: &mut Reporter) -> Result<bool> {
             complain(&finding.to_string());
         }
         if row.cut {
-            complain(&format!("{} {} ({}): cut short, too many points block", row.structure, row.operation, row.mode));
+            complain(&format!(
+                "{} {} ({}): cut short, too many points block",
+                row.structure, row.operation, row.mode
+            ));
         }
     })?;
     printed?;

@@ -87,7 +87,8 @@ impl Row for Outcome {
 pub(crate) fn main(args: &Args, reporter: &mut Reporter) -> Result<bool> {
     let root = workspace_root()?;
     let budget = if args.long { Budget::LONG } else { Budget::FAST };
-    let wanted = |name: &str| args.only.is_empty() || args.only.iter().any(|text| name.contains(text.as_str()));
+    let wanted =
+        |name: &str| args.only.is_empty() || args.only.iter().any(|text| name.contains(text.as_str()));
     let mut outcomes = Vec::new();
     for layer in layers(&root, budget)?.into_iter().filter(|layer| wanted(layer.name)) {
         outcomes.push(run(layer));
@@ -129,12 +130,21 @@ fn layers(root: &Path, budget: Budget) -> Result<Vec<Layer>> {
         let command = cargo(words);
         with(with(command, "RUSTFLAGS", "--cfg loom"), "LOOM_MAX_PREEMPTIONS", "3")
     };
-    let models = &["test", "--profile", "loom", "--target-dir", "target/loom", "-p", "tidewire-ring", "--tests"];
+    let models =
+        &["test", "--profile", "loom", "--target-dir", "target/loom", "-p", "tidewire-ring", "--tests"];
     let seconds = |n: u64| n.to_string();
     let layer = |name, command, count| Layer { name, command, count };
     Ok(vec![
-        layer("tests (units, properties, hostile)", cargo(&["test", "--workspace", "--exclude", "tidewire-benches"]), Count::Passed),
-        layer("tests without std", cargo(&["build", "-p", "tidewire-ring", "--no-default-features"]), Count::One),
+        layer(
+            "tests (units, properties, hostile)",
+            cargo(&["test", "--workspace", "--exclude", "tidewire-benches"]),
+            Count::Passed,
+        ),
+        layer(
+            "tests without std",
+            cargo(&["build", "-p", "tidewire-ring", "--no-default-features"]),
+            Count::One,
+        ),
         layer("models (loom)", loom(models), Count::Passed),
         layer("models (loom, stale failures)", with(loom(models), "TIDEWIRE_STALE_CAS", "1"), Count::Passed),
         layer("mutated orderings", harness(&["mutate"]), Count::JsonRows),
@@ -152,11 +162,9 @@ fn layers(root: &Path, budget: Budget) -> Result<Vec<Layer>> {
 pub(crate) fn workspace_root() -> Result<PathBuf> {
     let built = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned);
     let here = env::current_dir().context("finding the current directory")?;
-    built
-        .into_iter()
-        .chain([here])
-        .find(|root| root.join("ring/src/cursor.rs").is_file())
-        .context("expected to be built from, or started in, the top of the source tree; found no ring/src/cursor.rs")
+    built.into_iter().chain([here]).find(|root| root.join("ring/src/cursor.rs").is_file()).context(
+        "expected to be built from, or started in, the top of the source tree; found no ring/src/cursor.rs",
+    )
 }
 
 fn run(layer: Layer) -> Outcome {
@@ -177,8 +185,11 @@ fn run(layer: Layer) -> Outcome {
 
 fn execute(mut command: Command, count: Count) -> Result<(u64, bool)> {
     let words = format!("{command:?}");
-    let mut child =
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().with_context(|| format!("starting {words}"))?;
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("starting {words}"))?;
     let stdout = child.stdout.take().context("a piped standard output")?;
     let mut cases = 0;
     for line in BufReader::new(stdout).lines() {
@@ -218,7 +229,8 @@ mod tests {
 
     #[test]
     fn counts_come_from_closing_lines_only() {
-        let line = "test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 3 filtered out; finished in 0.00s";
+        let line =
+            "test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 3 filtered out; finished in 0.00s";
         assert_eq!(count_line(line, Count::Passed), 12);
         assert_eq!(count_line("test a ... ok", Count::Passed), 0);
         assert_eq!(count_line("{\"site\":1}", Count::JsonRows), 1);
@@ -229,7 +241,8 @@ mod tests {
     fn a_layer_that_ran_nothing_has_failed() {
         let layer = Layer { name: "empty", command: Command::new("true"), count: Count::Passed };
         assert_eq!(run(layer).verdict, FAILED);
-        let layer = Layer { name: "missing", command: Command::new("/nonexistent/program"), count: Count::One };
+        let layer =
+            Layer { name: "missing", command: Command::new("/nonexistent/program"), count: Count::One };
         assert_eq!(run(layer).verdict, FAILED);
         let layer = Layer { name: "failing", command: Command::new("false"), count: Count::One };
         assert_eq!(run(layer).verdict, FAILED);

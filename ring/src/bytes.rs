@@ -431,6 +431,20 @@ impl<L: Trust> Producer<L> {
 /// The consuming end of a ring. One per ring; `Send`, not `Sync`, not `Clone`.
 ///
 /// Dropping it releases what it consumed and frees the role.
+///
+/// A record lends its bytes only with trusted peers:
+/// ```compile_fail,E0614
+/// use tidewire_shm::Untrusted;
+/// fn lend(record: &tidewire_ring::bytes::Record<'_, Untrusted>) -> usize {
+///     (**record).len()
+/// }
+/// ```
+/// ```
+/// use tidewire_shm::Trusted;
+/// fn lend(record: &tidewire_ring::bytes::Record<'_, Trusted>) -> usize {
+///     (**record).len()
+/// }
+/// ```
 pub struct Consumer<L: Trust = Trusted> {
     cursor: HeadCursor,
     role: Role,
@@ -488,7 +502,8 @@ impl<L: Trust> Consumer<L> {
         Ok(Record::new(self, message))
     }
 
-    /// The length of the next record, which stays.
+    /// The length of the next record, which stays. Padding before it is passed, so [`position`](Self::position) may
+    /// move.
     ///
     /// # Errors
     /// As [`pop_into`](Self::pop_into).
@@ -514,13 +529,17 @@ impl<L: Trust> Consumer<L> {
     #[inline(always)]
     fn validate(&mut self, frame: u64) -> Result<Message, RecordPopError> {
         let position = self.cursor.position();
-        #[expect(clippy::cast_possible_truncation, reason = "the low half is what is wanted")]
-        let len = frame as u32 as usize;
+        let len = frame & u64::from(u32::MAX);
         let window = self.cursor.window().min(self.data.before_wrap(position) as u64);
-        if frame >> 32 != u64::from(KIND_MESSAGE) || framed(len) as u64 > window {
+        // The window is a multiple of a frame, so what fits unrounded fits rounded up.
+        if frame >> 32 != u64::from(KIND_MESSAGE) || len + FRAME as u64 > window {
             return Err(self.corrupt(frame));
         }
-        Ok(Message { offset: self.data.offset(position) + FRAME, len })
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "below the window, which is below the data's length"
+        )]
+        Ok(Message { offset: self.data.offset(position) + FRAME, len: len as usize })
     }
 
     #[cold]

@@ -196,18 +196,23 @@ impl TailCursor {
         }
         // ORD ring.free: Acquire <- `HeadCursor::store_head`; the consumer is done with what lies below.
         let head = self.shared.head.load(Ordering::Acquire);
-        if self.tail.wrapping_sub(head) > self.shared.capacity || !self.shared.on_grain(head) {
+        let limit = head.wrapping_add(self.shared.capacity);
+        let room = limit.wrapping_sub(self.tail);
+        // A head that went back below what was seen lies, even where the room still fits.
+        if room > self.shared.capacity || room < self.room() || !self.shared.on_grain(head) {
             let corrupt = Corrupt { what: CorruptWord::Head, found: head };
             self.limit = self.tail;
             self.corrupt = Some(corrupt);
             return Err(PushError::Corrupt(corrupt));
         }
-        self.limit = head.wrapping_add(self.shared.capacity);
+        self.limit = limit;
         if self.room() >= n { Ok(()) } else { Err(PushError::Full) }
     }
 
-    /// Publishes `n` elements from `position`, the tail, on with one store. They are filled, and
-    /// [`require`](Self::require) allowed them.
+    /// Publishes `n` elements from `position`, the tail, on with one store.
+    ///
+    /// They are filled, and [`require`](Self::require) allowed them; if it failed since, with `Corrupt`, nothing may be
+    /// published any more.
     #[inline(always)]
     pub(crate) fn publish(&mut self, position: u64, n: u64) {
         debug_assert!(position == self.tail && n <= self.room(), "published more than was free");

@@ -9,8 +9,9 @@ use crate::role::Owner;
 
 /// What a peer published that no correct peer would.
 ///
-/// A handle that met it is latched: every later call returns the same `Corrupt`, and the handle neither reads nor
-/// publishes anything again.
+/// A handle that met it is latched: every later call that would move a message returns the same `Corrupt`, and the
+/// handle publishes nothing again. Calls that move nothing (an empty slice, more than was reserved) may answer as
+/// they always do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Corrupt {
     /// Which word was wrong.

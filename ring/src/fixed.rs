@@ -367,6 +367,15 @@ impl<T: Pod, L: Trust> Slots<T, L> {
 /// The producing end of a ring. One per ring; `Send`, not `Sync`, not `Clone`.
 ///
 /// Dropping it frees the role; everything pushed stays.
+///
+/// ```compile_fail,E0277
+/// fn shared<T: Sync>() {}
+/// shared::<tidewire_ring::fixed::Producer<u64>>();
+/// ```
+/// ```
+/// fn sent<T: Send>() {}
+/// sent::<tidewire_ring::fixed::Producer<u64>>();
+/// ```
 pub struct Producer<T, L: Trust = Trusted> {
     cursor: TailCursor,
     role: Role,
@@ -491,6 +500,11 @@ impl<T: Pod, L: Trust> Producer<T, L> {
 /// The consuming end of a ring. One per ring; `Send`, not `Sync`, not `Clone`.
 ///
 /// Dropping it releases what it consumed and frees the role.
+///
+/// ```compile_fail,E0277
+/// fn cloned<T: Clone>() {}
+/// cloned::<tidewire_ring::fixed::Consumer<u64>>();
+/// ```
 pub struct Consumer<T, L: Trust = Trusted> {
     cursor: HeadCursor,
     role: Role,

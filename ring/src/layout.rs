@@ -203,7 +203,7 @@ impl Layout {
     fn clear<L: Trust>(&self, region: &Region<L>) {
         use tidewire_shm::sync::Ordering;
         for side in [Side::Producer, Side::Consumer] {
-            for offset in [self.position(side), self.owner(side)] {
+            for offset in [self.position(side), self.owner(side), self.owner(side) + 8] {
                 // SAFETY: a control word of this layout, within the region, which outlives the handle.
                 let word = unsafe { region.atomic_u64(offset) };
                 // ORD header.publish: Relaxed, the header's magic publishes the cleared words.
@@ -218,7 +218,13 @@ mod tests {
     use super::*;
 
     fn layout(stride: RoleStride) -> Layout {
-        let shape = Shape { kind: KIND_FIXED, element_bytes: 8, element_align: 8, min_capacity: 1, max_capacity: usize::MAX };
+        let shape = Shape {
+            kind: KIND_FIXED,
+            element_bytes: 8,
+            element_align: 8,
+            min_capacity: 1,
+            max_capacity: usize::MAX,
+        };
         shape.layout(16, stride).expect("a plain shape")
     }
 

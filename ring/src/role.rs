@@ -115,6 +115,10 @@ impl Role {
 
     /// Takes the role of a holder that is proven dead.
     pub(crate) fn replace(word: Shared<AtomicU64>, dead: Owner) -> Result<Self, AttachError> {
+        if dead.id == 0 {
+            // The word of a free role: nobody who could have died.
+            return Err(AttachError::OwnerChanged { expected: dead, found: Self::owner_of(&word) });
+        }
         let owner = Owner { id: own_id(), generation: dead.generation.wrapping_add(1) };
         // ORD role.proof: Relaxed, the proof of death already ordered everything the dead holder did before this.
         // ORD own: failure Relaxed, nothing is read behind it.

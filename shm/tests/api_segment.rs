@@ -25,10 +25,7 @@ use tidewire_shm::{
 
 fn place() -> (TempDir, SegmentOptions) {
     let private = Permissions::from_mode(0o700);
-    let place = tempfile::Builder::new()
-        .permissions(private)
-        .tempdir_in("/dev/shm")
-        .unwrap();
+    let place = tempfile::Builder::new().permissions(private).tempdir_in("/dev/shm").unwrap();
     let options = SegmentOptions::new().directory(place.path());
     (place, options)
 }
@@ -42,24 +39,13 @@ fn refusal(name: &'static str, options: &SegmentOptions) -> SegmentError {
     let (send, answer) = mpsc::channel();
     let options = options.clone();
     thread::spawn(move || send.send(Segment::open_with(name, &options)));
-    answer
-        .recv_timeout(Duration::from_secs(10))
-        .expect("open hangs")
-        .expect_err("opened")
+    answer.recv_timeout(Duration::from_secs(10)).expect("open hangs").expect_err("opened")
 }
 
 fn assert_refused(error: &SegmentError, property: &str, wanted: &str, seen: &str) {
     match error {
-        SegmentError::NotASegment {
-            what,
-            expected,
-            found,
-        } => {
-            assert_eq!(
-                (*what, expected.as_str(), found.as_str()),
-                (property, wanted, seen),
-                "{error}"
-            );
+        SegmentError::NotASegment { what, expected, found } => {
+            assert_eq!((*what, expected.as_str(), found.as_str()), (property, wanted, seen), "{error}");
         }
         _ => panic!("refused for another reason: {error:?}"),
     }
@@ -99,10 +85,7 @@ proptest! {
 #[test]
 fn names_that_are_too_long_or_mean_directories_are_refused() {
     assert!(Name::new(&"n".repeat(200)).is_ok());
-    assert_eq!(
-        Name::new(&"n".repeat(201)),
-        Err(NameError::TooLong { found: 201 })
-    );
+    assert_eq!(Name::new(&"n".repeat(201)), Err(NameError::TooLong { found: 201 }));
     assert_eq!(Name::new(""), Err(NameError::Empty));
     assert_eq!(Name::new("."), Err(NameError::Dots));
     assert_eq!(Name::new(".."), Err(NameError::Dots));
@@ -133,12 +116,7 @@ fn symbolic_links_are_refused() {
     symlink("target", place.path().join("link")).unwrap();
     symlink("nowhere", place.path().join("dangling")).unwrap();
     for name in ["link", "dangling"] {
-        assert_refused(
-            &refusal(name, &options),
-            "kind of file",
-            "a regular file",
-            "a symbolic link",
-        );
+        assert_refused(&refusal(name, &options), "kind of file", "a regular file", "a symbolic link");
         // Creation must not follow it either.
         let taken = Segment::create_with(name, 1, &options, empty).unwrap_err();
         assert!(matches!(taken, SegmentError::AlreadyExists { .. }), "{taken}");
@@ -156,10 +134,9 @@ fn directories_behind_symbolic_links_are_refused() {
     symlink("real", place.path().join("link")).unwrap();
     for path in ["link", "link/", "link/.", "link//"] {
         let options = options.clone().directory(place.path().join(path));
-        for answer in [
-            Segment::open_with("inside", &options),
-            Segment::create_with("new", 1, &options, empty),
-        ] {
+        for answer in
+            [Segment::open_with("inside", &options), Segment::create_with("new", 1, &options, empty)]
+        {
             let error = answer.unwrap_err();
             match &error {
                 SegmentError::Directory { found, .. } => assert_eq!(found, "a symbolic link", "{error}"),
@@ -176,11 +153,7 @@ fn directories_that_others_can_use_are_refused() {
         fs::set_permissions(place.path(), Permissions::from_mode(mode)).unwrap();
         let error = Segment::create_with("new", 1, &options, empty).unwrap_err();
         match &error {
-            SegmentError::Directory {
-                path,
-                expected,
-                found,
-            } => {
+            SegmentError::Directory { path, expected, found } => {
                 assert_eq!((path.as_path(), expected.as_str()), (place.path(), "mode 0700"));
                 assert_eq!(*found, format!("mode {mode:04o}"));
             }
@@ -191,10 +164,7 @@ fn directories_that_others_can_use_are_refused() {
     assert!(Segment::create_with("new", 1, &options, empty).is_ok());
 
     let file = options.clone().directory(place.path().join("new"));
-    assert!(matches!(
-        Segment::list_with(&file),
-        Err(SegmentError::Directory { .. })
-    ));
+    assert!(matches!(Segment::list_with(&file), Err(SegmentError::Directory { .. })));
 }
 
 #[test]
@@ -202,25 +172,13 @@ fn a_missing_directory_is_empty_and_made_by_the_first_creation() {
     let (place, options) = place();
     let options = options.directory(place.path().join("new"));
     assert!(Segment::list_with(&options).unwrap().is_empty());
-    assert!(matches!(
-        Segment::open_with("x", &options),
-        Err(SegmentError::NotFound { .. })
-    ));
-    assert!(matches!(
-        Segment::unlink_with("x", &options),
-        Err(SegmentError::NotFound { .. })
-    ));
+    assert!(matches!(Segment::open_with("x", &options), Err(SegmentError::NotFound { .. })));
+    assert!(matches!(Segment::unlink_with("x", &options), Err(SegmentError::NotFound { .. })));
     assert!(!place.path().join("new").exists());
     Segment::create_with("x", 1, &options, empty).unwrap();
-    assert_eq!(
-        fs::metadata(place.path().join("new")).unwrap().mode() & 0o7777,
-        0o700
-    );
+    assert_eq!(fs::metadata(place.path().join("new")).unwrap().mode() & 0o7777, 0o700);
     let unreachable = options.directory(place.path().join("no/such"));
-    assert!(matches!(
-        Segment::create_with("x", 1, &unreachable, empty),
-        Err(SegmentError::Io { .. })
-    ));
+    assert!(matches!(Segment::create_with("x", 1, &unreachable, empty), Err(SegmentError::Io { .. })));
 }
 
 #[test]
@@ -280,20 +238,12 @@ fn second_links_are_refused() {
 fn files_of_no_or_partial_pages_are_refused() {
     let (place, options) = place();
     Segment::create_with("short", 8192, &options, empty).unwrap();
-    let file = fs::OpenOptions::new()
-        .write(true)
-        .open(place.path().join("short"))
-        .unwrap();
+    let file = fs::OpenOptions::new().write(true).open(place.path().join("short")).unwrap();
     let page = rustix::param::page_size() as u64;
     for len in [0, 1, page - 1, page + 1] {
         file.set_len(len).unwrap();
         let expected = format!("a positive multiple of {page} bytes");
-        assert_refused(
-            &refusal("short", &options),
-            "size",
-            &expected,
-            &format!("{len} bytes"),
-        );
+        assert_refused(&refusal("short", &options), "size", &expected, &format!("{len} bytes"));
     }
     file.set_len(page).unwrap();
     assert!(Segment::open_with("short", &options).is_ok());
@@ -306,11 +256,7 @@ fn other_kinds_of_files_are_refused_at_once() {
     mknodat(CWD, path("fifo"), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
     fs::create_dir(path("directory")).unwrap();
     let _socket = UnixListener::bind(path("socket")).unwrap();
-    for (name, found) in [
-        ("fifo", "a FIFO"),
-        ("directory", "a directory"),
-        ("socket", "a socket"),
-    ] {
+    for (name, found) in [("fifo", "a FIFO"), ("directory", "a directory"), ("socket", "a socket")] {
         assert_refused(&refusal(name, &options), "kind of file", "a regular file", found);
         // SAFETY: it is refused, so there is no region to write through.
         let read_only = unsafe { Segment::open_read_only_with(name, &options) };
@@ -322,30 +268,17 @@ fn other_kinds_of_files_are_refused_at_once() {
 #[test]
 fn names_are_taken_listed_and_removed() {
     let (place, options) = place();
-    assert!(matches!(
-        Segment::open_with("b", &options),
-        Err(SegmentError::NotFound { .. })
-    ));
+    assert!(matches!(Segment::open_with("b", &options), Err(SegmentError::NotFound { .. })));
     let first = Segment::create_with("b", 1, &options, empty).unwrap();
     Segment::create_with("a", 1, &options, empty).unwrap();
     fs::write(place.path().join("Not-A-Name"), b"").unwrap();
-    let names: Vec<_> = Segment::list_with(&options)
-        .unwrap()
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let names: Vec<_> = Segment::list_with(&options).unwrap().iter().map(ToString::to_string).collect();
     assert_eq!(names, ["a", "b"]);
 
     let taken = Segment::create_with("b", 1, &options, |_| panic!("must not run")).unwrap_err();
-    assert!(
-        matches!(&taken, SegmentError::AlreadyExists { name } if name.as_str() == "b"),
-        "{taken}"
-    );
+    assert!(matches!(&taken, SegmentError::AlreadyExists { name } if name.as_str() == "b"), "{taken}");
     Segment::unlink_with("b", &options).unwrap();
-    assert!(matches!(
-        Segment::unlink_with("b", &options),
-        Err(SegmentError::NotFound { .. })
-    ));
+    assert!(matches!(Segment::unlink_with("b", &options), Err(SegmentError::NotFound { .. })));
 
     // Somebody else has the name now.
     let second = Segment::create_with("b", 1, &options, empty).unwrap();
@@ -353,10 +286,7 @@ fn names_are_taken_listed_and_removed() {
     second.withdraw().unwrap();
     assert!(matches!(second.withdraw(), Err(SegmentError::NotFound { .. })));
     let anonymous = Segment::anonymous(1).unwrap();
-    assert!(matches!(
-        anonymous.withdraw(),
-        Err(SegmentError::NotASegment { what: "name", .. })
-    ));
+    assert!(matches!(anonymous.withdraw(), Err(SegmentError::NotASegment { what: "name", .. })));
 }
 
 #[test]
@@ -366,10 +296,7 @@ fn lengths_that_cannot_be_are_refused() {
         let named = Segment::create_with("length", asked, &options, empty).unwrap_err();
         let anonymous = Segment::anonymous(asked).unwrap_err();
         for error in [named, anonymous] {
-            assert!(
-                matches!(error, SegmentError::Length { asked: found } if found == asked),
-                "{error:?}"
-            );
+            assert!(matches!(error, SegmentError::Length { asked: found } if found == asked), "{error:?}");
         }
     }
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), 0);
@@ -445,10 +372,7 @@ fn two_mappings_see_one_memory() {
     let (_place, options) = place();
     let one = Segment::create_with("both", 4096, &options, empty).unwrap();
     let other = Segment::open_with("both", &options).unwrap();
-    assert!(
-        bytes(&other.region()).iter().all(|&byte| byte == 0),
-        "new memory is zero"
-    );
+    assert!(bytes(&other.region()).iter().all(|&byte| byte == 0), "new memory is zero");
     fill(&one.region(), 1);
     assert!(bytes(&other.region()).iter().all(|&byte| byte == 1));
     fill(&other.region(), 2);
@@ -492,14 +416,8 @@ fn regions_carry_their_origin() {
     assert_ne!(nonce, 0);
     assert_eq!(created.region().origin().nonce, nonce);
     assert_eq!(opened.region().origin().nonce, 0);
-    assert_eq!(
-        opened.region().origin().boot_id,
-        created.region().origin().boot_id
-    );
-    assert_eq!(
-        Header::read(&opened.region()).unwrap().origin,
-        created.region().origin()
-    );
+    assert_eq!(opened.region().origin().boot_id, created.region().origin().boot_id);
+    assert_eq!(Header::read(&opened.region()).unwrap().origin, created.region().origin());
     assert_ne!(Segment::anonymous(1).unwrap().region().origin().nonce, nonce);
 }
 
@@ -560,13 +478,7 @@ fn huge_pages_are_reported_as_the_kernel_gave_them() {
     let segments = [
         Segment::anonymous_with(len, &wanted).unwrap(),
         Segment::create_with("huge", len, &options.huge_pages(true), empty).unwrap(),
-        Segment::create_with(
-            "huge",
-            len,
-            &wanted.directory(disk.path().join("segments")),
-            empty,
-        )
-        .unwrap(),
+        Segment::create_with("huge", len, &wanted.directory(disk.path().join("segments")), empty).unwrap(),
         Segment::anonymous(len).unwrap(),
     ];
     for segment in segments {
@@ -574,11 +486,7 @@ fn huge_pages_are_reported_as_the_kernel_gave_them() {
         let pool = kilobytes(mapping, "KernelPageSize:") > 4;
         let transparent = kilobytes(mapping, "ShmemPmdMapped:") + kilobytes(mapping, "FilePmdMapped:");
         // All of the eight MiB but less than a huge page at either end.
-        assert_eq!(
-            segment.huge_pages(),
-            pool || transparent > 4 << 10,
-            "{mapping:#?}"
-        );
+        assert_eq!(segment.huge_pages(), pool || transparent > 4 << 10, "{mapping:#?}");
         fill(&segment.region(), 3);
         assert!(bytes(&segment.region()).iter().all(|&byte| byte == 3));
     }
@@ -602,8 +510,5 @@ fn errors_say_what_was_expected_and_found() {
     fs::set_permissions(place.path(), Permissions::from_mode(0o711)).unwrap();
     let error = Segment::open_with("x", &options).unwrap_err();
     let path = Path::display(place.path());
-    assert_eq!(
-        error.to_string(),
-        format!("unsafe directory {path}: expected mode 0700, found mode 0711")
-    );
+    assert_eq!(error.to_string(), format!("unsafe directory {path}: expected mode 0700, found mode 0711"));
 }

@@ -26,10 +26,7 @@ const HANDED: &str = "TIDEWIRE_TEST_SEGMENT";
 
 fn private_place() -> TempDir {
     let private = Permissions::from_mode(0o700);
-    tempfile::Builder::new()
-        .permissions(private)
-        .tempdir_in("/dev/shm")
-        .unwrap()
+    tempfile::Builder::new().permissions(private).tempdir_in("/dev/shm").unwrap()
 }
 
 fn empty(_: Region<Untrusted>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -69,14 +66,8 @@ fn race(place: &str, named: bool) {
             Err(error) => panic!("{error:?}"),
         };
         let found = bytes(&segment.region());
-        assert!(
-            found[0] != 0 && found.iter().all(|&byte| byte == found[0]),
-            "half initialised"
-        );
-        assert!(
-            !segment.is_created() || found[0] == mine,
-            "somebody else initialised it"
-        );
+        assert!(found[0] != 0 && found.iter().all(|&byte| byte == found[0]), "half initialised");
+        assert!(!segment.is_created() || found[0] == mine, "somebody else initialised it");
     }
     report(&won.to_string());
 }
@@ -95,11 +86,7 @@ fn run_race(test: &str, role: &str) {
         .into_iter()
         .map(|racer| reports(&racer.wait_with_output().unwrap())[0].parse().unwrap())
         .collect();
-    assert_eq!(
-        won.iter().sum::<u64>(),
-        ROUNDS,
-        "not one winner in each round: {won:?}"
-    );
+    assert_eq!(won.iter().sum::<u64>(), ROUNDS, "not one winner in each round: {won:?}");
     // Nothing but the segments: no temporary file of a loser either.
     assert_eq!(fs::read_dir(place.path()).unwrap().count() as u64, ROUNDS);
 }
@@ -145,21 +132,11 @@ fn a_segment_is_inherited_across_exec() {
     let mut command = peer(TEST, "child", "");
     segment.inherit(&mut command, HANDED).unwrap();
     // In this process the descriptor stays closed to other programs.
-    let handed = command
-        .get_envs()
-        .find(|(name, _)| *name == HANDED)
-        .unwrap()
-        .1
-        .unwrap()
-        .to_str()
-        .unwrap()
-        .to_owned();
+    let handed =
+        command.get_envs().find(|(name, _)| *name == HANDED).unwrap().1.unwrap().to_str().unwrap().to_owned();
     let output = command.output().unwrap();
     let said = reports(&output);
-    assert!(
-        said[0].starts_with("no segment arrived: expected <descriptor>:<inode>"),
-        "{said:?}"
-    );
+    assert!(said[0].starts_with("no segment arrived: expected <descriptor>:<inode>"), "{said:?}");
     assert!(bytes(&segment.region()).iter().all(|&byte| byte == 2));
 
     // The same variable without the descriptor.
@@ -184,14 +161,8 @@ fn variables_that_lie_are_refused() {
     let answer = |value: &dyn Fn(&str) -> String| {
         let mut command = peer(TEST, "child", "");
         segment.inherit(&mut command, HANDED).unwrap();
-        let right = command
-            .get_envs()
-            .find(|(name, _)| *name == HANDED)
-            .unwrap()
-            .1
-            .unwrap()
-            .to_str()
-            .unwrap();
+        let right =
+            command.get_envs().find(|(name, _)| *name == HANDED).unwrap().1.unwrap().to_str().unwrap();
         let value = value(right);
         reports(&command.env(HANDED, value).output().unwrap()).remove(0)
     };
@@ -199,17 +170,11 @@ fn variables_that_lie_are_refused() {
     assert!(answer(&|right| format!("{right}1")).contains("other memory"));
     assert!(answer(&|_| "9999:1".to_owned()).contains("no open descriptor"));
     for garbage in ["", "7", ":", "-1:5", "7:x", "99999999999:5", "x"] {
-        assert!(
-            answer(&|_| garbage.to_owned()).starts_with("handover"),
-            "{garbage:?}"
-        );
+        assert!(answer(&|_| garbage.to_owned()).starts_with("handover"), "{garbage:?}");
     }
     // Standard output of the child: a pipe, which is not memory.
     let pipe = answer(&|_| "1:1".to_owned());
-    assert!(
-        pipe.contains("a FIFO") || pipe.contains("no open descriptor"),
-        "{pipe}"
-    );
+    assert!(pipe.contains("a FIFO") || pipe.contains("no open descriptor"), "{pipe}");
 }
 
 #[test]
@@ -276,10 +241,7 @@ fn anything_but_one_descriptor_is_refused_and_closed() {
         send_raw(&here, b"S", &descriptors);
         let found = found(&there);
         let wanted = format!("byte 0x53 with {count} descriptors");
-        assert!(
-            found == wanted || (count > 8 && found.starts_with("more descriptors")),
-            "{found}"
-        );
+        assert!(found == wanted || (count > 8 && found.starts_with("more descriptors")), "{found}");
         // All that were received are closed again: the pipe has no writer left.
         drop(write);
         assert_eq!(rustix::io::read(&read, &mut [0_u8; 1]).unwrap(), 0);
@@ -305,10 +267,7 @@ fn named_segments_are_not_handed_over() {
         Segment::from_fd(named.try_clone_fd().unwrap()).unwrap_err(),
     ];
     for error in refused {
-        assert!(
-            matches!(error, SegmentError::NotASegment { what: "seals", .. }),
-            "{error:?}"
-        );
+        assert!(matches!(error, SegmentError::NotASegment { what: "seals", .. }), "{error:?}");
     }
 }
 
@@ -317,27 +276,14 @@ fn the_size_of_anonymous_memory_is_sealed() {
     for huge in [false, true] {
         let segment = Segment::anonymous_with(8192, &SegmentOptions::new().huge_pages(huge)).unwrap();
         let fd = segment.as_fd();
-        let size = fs::File::from(segment.try_clone_fd().unwrap())
-            .metadata()
-            .unwrap()
-            .len();
+        let size = fs::File::from(segment.try_clone_fd().unwrap()).metadata().unwrap().len();
         for len in [0, size * 2] {
             assert_eq!(ftruncate(fd, len), Err(Errno::PERM));
         }
         assert_eq!(fcntl_add_seals(fd, SealFlags::WRITE), Err(Errno::PERM));
         assert!(fcntl_getfd(fd).unwrap().contains(FdFlags::CLOEXEC));
-        assert_eq!(
-            fs::File::from(segment.try_clone_fd().unwrap())
-                .metadata()
-                .unwrap()
-                .mode()
-                & 0o111,
-            0
-        );
-        assert_eq!(
-            Segment::from_fd(segment.try_clone_fd().unwrap()).unwrap().len() as u64,
-            size
-        );
+        assert_eq!(fs::File::from(segment.try_clone_fd().unwrap()).metadata().unwrap().mode() & 0o111, 0);
+        assert_eq!(Segment::from_fd(segment.try_clone_fd().unwrap()).unwrap().len() as u64, size);
     }
 }
 
@@ -351,27 +297,14 @@ fn memory_that_is_not_sealed_is_not_mapped() {
     };
     let all = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
     let refusal = |fd: OwnedFd| match Segment::from_fd(fd).unwrap_err() {
-        SegmentError::NotASegment {
-            what,
-            expected,
-            found,
-        } => format!("{what}: {expected}; {found}"),
+        SegmentError::NotASegment { what, expected, found } => format!("{what}: {expected}; {found}"),
         error => panic!("{error:?}"),
     };
     let seals = "seals: [shrink, grow, seal]; ";
     assert_eq!(refusal(memfd(4096, SealFlags::empty())), format!("{seals}none"));
-    assert_eq!(
-        refusal(memfd(4096, SealFlags::SHRINK | SealFlags::SEAL)),
-        format!("{seals}[shrink, seal]")
-    );
-    assert_eq!(
-        refusal(memfd(4096, SealFlags::SHRINK | SealFlags::GROW)),
-        format!("{seals}[shrink, grow]")
-    );
-    assert_eq!(
-        refusal(memfd(4096, all | SealFlags::WRITE)),
-        format!("{seals}[shrink, grow, seal, write]")
-    );
+    assert_eq!(refusal(memfd(4096, SealFlags::SHRINK | SealFlags::SEAL)), format!("{seals}[shrink, seal]"));
+    assert_eq!(refusal(memfd(4096, SealFlags::SHRINK | SealFlags::GROW)), format!("{seals}[shrink, grow]"));
+    assert_eq!(refusal(memfd(4096, all | SealFlags::WRITE)), format!("{seals}[shrink, grow, seal, write]"));
     assert!(refusal(memfd(0, all)).ends_with("0 bytes"));
     assert!(refusal(memfd(4095, all)).ends_with("4095 bytes"));
     assert!(refusal(tempfile::tempfile().unwrap().into()).starts_with(seals));
@@ -381,15 +314,9 @@ fn memory_that_is_not_sealed_is_not_mapped() {
     let good = memfd(4096, all);
     let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&good));
     let reader = fs::File::open(&path).unwrap();
-    assert_eq!(
-        refusal(reader.into()),
-        "access: reading and writing; reading only"
-    );
+    assert_eq!(refusal(reader.into()), "access: reading and writing; reading only");
     let writer = fs::OpenOptions::new().write(true).open(&path).unwrap();
-    assert_eq!(
-        refusal(writer.into()),
-        "access: reading and writing; writing only"
-    );
+    assert_eq!(refusal(writer.into()), "access: reading and writing; writing only");
     let nothing = rustix::fs::open(&path, OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
     assert!(Segment::from_fd(nothing).is_err());
 

@@ -22,10 +22,7 @@ fn create_for_ever(options: &SegmentOptions) -> ! {
     report("ready");
     let started = Instant::now();
     for round in 0_u64.. {
-        assert!(
-            started.elapsed() < Duration::from_secs(20),
-            "nobody kills this process"
-        );
+        assert!(started.elapsed() < Duration::from_secs(20), "nobody kills this process");
         let name = format!("victim-{}", round % 4);
         let init = |region| {
             fill(&region, FILLED);
@@ -39,9 +36,7 @@ fn create_for_ever(options: &SegmentOptions) -> ! {
 
 fn entries(place: &Path) -> Vec<String> {
     let entries = fs::read_dir(place).unwrap();
-    entries
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect()
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
 /// Checks that what has a segment's name is a whole segment; says how many other files there are.
@@ -49,10 +44,7 @@ fn inspect(place: &Path, options: &SegmentOptions) -> usize {
     for name in Segment::list_with(options).unwrap() {
         let segment = Segment::open_with(name.as_str(), options).unwrap();
         assert_eq!(segment.len(), LEN);
-        assert!(
-            bytes(&segment.region()).iter().all(|&byte| byte == FILLED),
-            "{name} is half initialised"
-        );
+        assert!(bytes(&segment.region()).iter().all(|&byte| byte == FILLED), "{name} is half initialised");
         segment.withdraw().unwrap();
     }
     entries(place).len()
@@ -60,13 +52,8 @@ fn inspect(place: &Path, options: &SegmentOptions) -> usize {
 
 fn kill_creators(test: &str, named_temporary: bool) -> usize {
     let private = fs::Permissions::from_mode(0o700);
-    let place = tempfile::Builder::new()
-        .permissions(private)
-        .tempdir_in("/dev/shm")
-        .unwrap();
-    let options = SegmentOptions::new()
-        .directory(place.path())
-        .named_temporary(named_temporary);
+    let place = tempfile::Builder::new().permissions(private).tempdir_in("/dev/shm").unwrap();
+    let options = SegmentOptions::new().directory(place.path()).named_temporary(named_temporary);
     let mut orphans = 0;
     for kill in 0..KILLS {
         let mut victim = peer(test, "creator", place.path()).spawn().unwrap();
@@ -84,11 +71,7 @@ fn kill_creators(test: &str, named_temporary: bool) -> usize {
             assert_eq!(entries(place.path()), ["next"]);
             next.withdraw().unwrap();
         }
-        assert!(
-            entries(place.path()).is_empty(),
-            "kill {kill}: {:?}",
-            entries(place.path())
-        );
+        assert!(entries(place.path()).is_empty(), "kill {kill}: {:?}", entries(place.path()));
     }
     orphans
 }
@@ -106,10 +89,7 @@ fn a_killed_creator_leaves_nothing_that_the_next_does_not_remove() {
     if let Some((_, place)) = role() {
         create_for_ever(&SegmentOptions::new().directory(place).named_temporary(true));
     }
-    let orphans = kill_creators(
-        "a_killed_creator_leaves_nothing_that_the_next_does_not_remove",
-        true,
-    );
+    let orphans = kill_creators("a_killed_creator_leaves_nothing_that_the_next_does_not_remove", true);
     // Else no kill hit a creation, and the test would have shown nothing.
     assert!(orphans > 0, "no creator was killed in the middle");
 }

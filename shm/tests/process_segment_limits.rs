@@ -26,10 +26,7 @@ const MORE_THAN_THERE_IS: &str = "more_memory_than_there_is_is_an_error_and_kill
 
 fn private_place() -> TempDir {
     let private = Permissions::from_mode(0o700);
-    tempfile::Builder::new()
-        .permissions(private)
-        .tempdir_in("/dev/shm")
-        .unwrap()
+    tempfile::Builder::new().permissions(private).tempdir_in("/dev/shm").unwrap()
 }
 
 fn empty(_: Region<Untrusted>) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -72,16 +69,9 @@ fn with_tmpfs(command: &mut Command, place: &Path, options: &str) {
 fn fill_a_small_file_system(place: &Path) {
     for named in [false, true] {
         let options = SegmentOptions::new().directory(place).named_temporary(named);
-        for options in [
-            options.clone(),
-            options.clone().prefault(true),
-            options.clone().huge_pages(true),
-        ] {
+        for options in [options.clone(), options.clone().prefault(true), options.clone().huge_pages(true)] {
             match Segment::create_with("large", 4 << 20, &options, |_| panic!("must not run")).unwrap_err() {
-                SegmentError::NoSpace {
-                    needed_bytes,
-                    available_bytes: Some(free),
-                } => {
+                SegmentError::NoSpace { needed_bytes, available_bytes: Some(free) } => {
                     assert_eq!(needed_bytes, 4 << 20);
                     assert!((960 << 10..=1 << 20).contains(&free), "{free}");
                 }
@@ -97,16 +87,7 @@ fn fill_a_small_file_system(place: &Path) {
         fill(&half.region(), 4);
         assert!(bytes(&half.region()).iter().all(|&byte| byte == 4));
         let none = Segment::create_with("none", 4096, &options, empty).unwrap_err();
-        assert!(
-            matches!(
-                none,
-                SegmentError::NoSpace {
-                    needed_bytes: 4096,
-                    ..
-                }
-            ),
-            "{none:?}"
-        );
+        assert!(matches!(none, SegmentError::NoSpace { needed_bytes: 4096, .. }), "{none:?}");
         let either = Segment::open_or_create_with("none", 4096, &options, empty).unwrap_err();
         assert!(matches!(either, SegmentError::NoSpace { .. }), "{either:?}");
         assert_eq!(fs::read_dir(place).unwrap().count(), 2);
@@ -122,11 +103,7 @@ fn a_full_file_system_is_an_error_at_creation() {
         return fill_a_small_file_system(Path::new(&place));
     }
     let place = private_place();
-    let mut command = peer(
-        "a_full_file_system_is_an_error_at_creation",
-        "child",
-        place.path(),
-    );
+    let mut command = peer("a_full_file_system_is_an_error_at_creation", "child", place.path());
     with_tmpfs(&mut command, place.path(), "size=1m,mode=0700");
     match command.output() {
         Ok(output) => assert_eq!(reports(&output), ["no space"]),
@@ -151,10 +128,7 @@ fn more_memory_than_there_is_is_an_error_and_kills_nobody() {
             Segment::anonymous_with(1 << 46, &options.huge_pages(true)).unwrap_err(),
         ] {
             match error {
-                SegmentError::NoSpace {
-                    needed_bytes,
-                    available_bytes: Some(free),
-                } => {
+                SegmentError::NoSpace { needed_bytes, available_bytes: Some(free) } => {
                     assert_eq!(needed_bytes, 1 << 46);
                     assert!(free < 1 << 46);
                 }
@@ -175,10 +149,7 @@ fn limits_of_the_process_are_named() {
         let options = SegmentOptions::new().directory(place);
         let error = match role.as_str() {
             "file size" => {
-                let limit = Rlimit {
-                    current: Some(65536),
-                    maximum: getrlimit(Resource::Fsize).maximum,
-                };
+                let limit = Rlimit { current: Some(65536), maximum: getrlimit(Resource::Fsize).maximum };
                 setrlimit(Resource::Fsize, limit).unwrap();
                 assert!(Segment::create_with("small", 65536, &options, empty).is_ok());
                 assert!(Segment::anonymous(65537).is_err());
@@ -186,10 +157,7 @@ fn limits_of_the_process_are_named() {
                 Segment::create_with("large", 65537, &options, empty).unwrap_err()
             }
             _ => {
-                let limit = Rlimit {
-                    current: Some(65536),
-                    maximum: Some(65536),
-                };
+                let limit = Rlimit { current: Some(65536), maximum: Some(65536) };
                 setrlimit(Resource::Memlock, limit).unwrap();
                 let mut sets = capabilities(None).unwrap();
                 sets.effective.remove(CapabilitySet::IPC_LOCK);
@@ -202,24 +170,14 @@ fn limits_of_the_process_are_named() {
         return report(&error.to_string());
     }
     for (role, text) in [
-        (
-            "file size",
-            "RLIMIT_FSIZE is too low: 69632 bytes needed, found 65536",
-        ),
-        (
-            "locked memory",
-            "RLIMIT_MEMLOCK is too low: 1048576 bytes needed, found 65536",
-        ),
+        ("file size", "RLIMIT_FSIZE is too low: 69632 bytes needed, found 65536"),
+        ("locked memory", "RLIMIT_MEMLOCK is too low: 1048576 bytes needed, found 65536"),
     ] {
         let place = private_place();
-        let output = peer("limits_of_the_process_are_named", role, place.path())
-            .output()
-            .unwrap();
+        let output = peer("limits_of_the_process_are_named", role, place.path()).output().unwrap();
         assert_eq!(reports(&output), [text]);
-        let left: Vec<_> = fs::read_dir(place.path())
-            .unwrap()
-            .map(|entry| entry.unwrap().file_name())
-            .collect();
+        let left: Vec<_> =
+            fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["small"]);
     }
 }
@@ -239,9 +197,7 @@ fn modes_do_not_depend_on_the_umask() {
         return report("created");
     }
     let place = private_place();
-    let output = peer("modes_do_not_depend_on_the_umask", "child", place.path())
-        .output()
-        .unwrap();
+    let output = peer("modes_do_not_depend_on_the_umask", "child", place.path()).output().unwrap();
     assert_eq!(reports(&output), ["created"]);
     for entry in fs::read_dir(place.path()).unwrap() {
         assert_eq!(entry.unwrap().metadata().unwrap().mode() & 0o7777, 0o600);
@@ -252,10 +208,7 @@ fn modes_do_not_depend_on_the_umask() {
 /// Creates a segment in the default directory, and tells where it turned up.
 fn create_in_the_default_directory(candidate: &str) {
     assert!(Segment::list().unwrap().is_empty());
-    assert!(matches!(
-        Segment::open("default"),
-        Err(SegmentError::NotFound { .. })
-    ));
+    assert!(matches!(Segment::open("default"), Err(SegmentError::NotFound { .. })));
     let segment = Segment::create("default", 1, empty).unwrap();
     let fallback = format!("/dev/shm/tidewire-{}", geteuid().as_raw());
     for directory in [Path::new(&fallback), &Path::new(candidate).join("tidewire")] {
@@ -267,10 +220,7 @@ fn create_in_the_default_directory(candidate: &str) {
     assert_eq!(Segment::list().unwrap().len(), 1);
     assert!(!Segment::open_or_create("default", 1, empty).unwrap().is_created());
     Segment::open("default").unwrap().withdraw().unwrap();
-    assert!(matches!(
-        Segment::unlink("default"),
-        Err(SegmentError::NotFound { .. })
-    ));
+    assert!(matches!(Segment::unlink("default"), Err(SegmentError::NotFound { .. })));
     drop(segment);
 }
 
@@ -291,37 +241,26 @@ fn names_live_in_a_runtime_directory_in_memory_or_in_shared_memory() {
         let output = match command.output() {
             Err(_) => {
                 let mut command = peer(TEST, "child", candidate);
-                command
-                    .env("XDG_RUNTIME_DIR", variable.unwrap_or(Path::new("")))
-                    .output()
+                command.env("XDG_RUNTIME_DIR", variable.unwrap_or(Path::new(""))).output()
             }
             output => output,
         };
         reports(&output.unwrap()).remove(0)
     };
     let fallback = format!("/dev/shm/tidewire-{}", geteuid().as_raw());
-    let disk = tempfile::Builder::new()
-        .permissions(Permissions::from_mode(0o700))
-        .tempdir_in("/var/tmp")
-        .unwrap();
+    let disk =
+        tempfile::Builder::new().permissions(Permissions::from_mode(0o700)).tempdir_in("/var/tmp").unwrap();
     let memory = Path::new("/dev/shm");
     assert_eq!(answer(memory, None), fallback);
     assert_eq!(answer(memory, Some(Path::new(""))), fallback);
     assert_eq!(answer(memory, Some(Path::new("relative"))), fallback);
     assert_eq!(answer(memory, Some(Path::new("/no/such/directory"))), fallback);
-    assert_eq!(
-        answer(disk.path(), Some(disk.path())),
-        fallback,
-        "a disk is not memory"
-    );
+    assert_eq!(answer(disk.path(), Some(disk.path())), fallback, "a disk is not memory");
     // Everybody can write here.
     assert_eq!(answer(memory, Some(memory)), fallback);
 
     let place = private_place();
     let mut command = peer(TEST, "child", place.path());
     let output = command.env("XDG_RUNTIME_DIR", place.path()).output().unwrap();
-    assert_eq!(
-        reports(&output),
-        [place.path().join("tidewire").to_str().unwrap()]
-    );
+    assert_eq!(reports(&output), [place.path().join("tidewire").to_str().unwrap()]);
 }

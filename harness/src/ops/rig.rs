@@ -73,8 +73,11 @@ pub(super) trait Rig: 'static {
     /// Looks without consuming.
     fn peek(consumer: &mut Self::Consumer) -> Popped;
     fn release(consumer: &mut Self::Consumer);
-    /// Offsets of the words that the producer's peer can write, then of those that the consumer's peer can write.
-    fn control_words() -> (Vec<usize>, Vec<usize>);
+    /// Offsets of the words that a consumer at `head` believes: the tail, and what it reads there.
+    fn believed_at(head: u64) -> Vec<usize>;
+    /// Offset of the word that a producer believes: the head.
+    fn head_word() -> usize;
+    fn position(consumer: &Self::Consumer) -> u64;
     /// Offsets of the owner words.
     fn owner_words() -> [usize; 2];
 }
@@ -264,8 +267,16 @@ impl Rig for Fixed {
         consumer.release();
     }
 
-    fn control_words() -> (Vec<usize>, Vec<usize>) {
-        (vec![256], vec![128])
+    fn believed_at(_head: u64) -> Vec<usize> {
+        vec![128]
+    }
+
+    fn head_word() -> usize {
+        256
+    }
+
+    fn position(consumer: &Self::Consumer) -> u64 {
+        consumer.position()
     }
 
     fn owner_words() -> [usize; 2] {
@@ -432,9 +443,19 @@ impl Rig for Bytes {
         consumer.release();
     }
 
-    fn control_words() -> (Vec<usize>, Vec<usize>) {
+    fn believed_at(head: u64) -> Vec<usize> {
         let data = Self::bytes() - BYTES_CAPACITY;
-        (vec![8448], [4096].into_iter().chain((data..data + BYTES_CAPACITY).step_by(8)).collect())
+        let frame = usize::try_from(head % Self::CAPACITY).unwrap_or(0);
+        // The frame at the head, and the one that follows if that one is padding.
+        vec![4096, data + frame, data]
+    }
+
+    fn head_word() -> usize {
+        8448
+    }
+
+    fn position(consumer: &Self::Consumer) -> u64 {
+        consumer.position()
     }
 
     fn owner_words() -> [usize; 2] {

@@ -5,7 +5,7 @@
 //! find the numbers that follow from that: everything acknowledged, the operation in flight wholly or not at all,
 //! in order, nothing twice but what a consumer had not released.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::Ordering;
 
 use super::rig::{Bytes, Fixed, MOST, Popped, Pushed, Rig, region};
@@ -77,6 +77,8 @@ struct RingOperation<R: Rig> {
     filled: u64,
     modes: &'static [Mode],
     held: RefCell<Held<R>>,
+    /// Where the consumer stands when the victim starts.
+    head: Cell<u64>,
 }
 
 const DATA: &[Mode] = &[Mode::Kill, Mode::Freeze, Mode::Pairs, Mode::Double, Mode::Flip];
@@ -90,7 +92,15 @@ fn row<R: Rig>(
     filled: u64,
     modes: &'static [Mode],
 ) -> Box<dyn Operation> {
-    Box::new(RingOperation::<R> { name, deed, before, filled, modes, held: RefCell::default() })
+    Box::new(RingOperation::<R> {
+        name,
+        deed,
+        before,
+        filled,
+        modes,
+        held: RefCell::default(),
+        head: Cell::default(),
+    })
 }
 
 fn table<R: Rig>() -> Vec<Box<dyn Operation>> {
@@ -192,7 +202,10 @@ impl<R: Rig> RingOperation<R> {
             }
             let found = Self::drain(consumer, next)?;
             if found != (next, next + pushed) {
-                return Err(format!("lap {lap}: expected messages {next} to {}, found {found:?}", next + pushed));
+                return Err(format!(
+                    "lap {lap}: expected messages {next} to {}, found {found:?}",
+                    next + pushed
+                ));
             }
             next += pushed;
         }
@@ -337,6 +350,7 @@ impl<R: Rig> Operation for RingOperation<R> {
             }
         }
         R::release(&mut consumer);
+        self.head.set(R::position(&consumer));
         for id in self.before..self.end() {
             if R::push(&mut producer, id) != Pushed::Done {
                 return Err(format!("preparing: no room for message {id}"));
@@ -512,7 +526,9 @@ impl<R: Rig> Operation for RingOperation<R> {
             return Err(format!("expected honest answers, found {first} and {second}"));
         }
         if found.1 != end || found.0 < self.before || found.0 > self.before + given {
-            return Err(format!("{given} given, {pushed} pushed: expected messages up to {end}, found {found:?}"));
+            return Err(format!(
+                "{given} given, {pushed} pushed: expected messages up to {end}, found {found:?}"
+            ));
         }
         // An empty ring must have been empty at some moment, a full one full.
         if given == 0 && self.filled > 0 && self.deed != Deed::Peek {
@@ -540,8 +556,7 @@ impl<R: Rig> Operation for RingOperation<R> {
     }
 
     fn control_words(&self) -> Vec<usize> {
-        let (of_consumer, of_producer) = R::control_words();
-        if self.is_consumer() { of_producer } else { of_consumer }
+        if self.is_consumer() { R::believed_at(self.head.get()) } else { vec![R::head_word()] }
     }
 
     fn judge_flipped(&self, stage: &Stage, seen: Seen) -> Verdict<Outcome> {

@@ -134,9 +134,12 @@ impl<'p, L: Trust> Batch<'p, L> {
         self.records == 0
     }
 
-    /// Publishes all records with one store and says how many.
+    /// Publishes all records with one store and says how many: none if the ring turned corrupt meanwhile.
     #[expect(clippy::must_use_candidate, reason = "called for what it does")]
     pub fn commit(self) -> usize {
+        if self.producer.corruption().is_some() {
+            return 0;
+        }
         if self.records > 0 {
             let start = self.producer.cursor.position();
             self.producer.cursor.publish(start, self.filled as u64);

@@ -101,7 +101,19 @@ impl<T: Pod, L: Trust> fmt::Debug for Reservation<'_, T, L> {
 ///
 /// # Guarantees
 /// The producer writes none of these slots before they are released. Killed before, they are seen again by a
-/// successor.
+/// successor. Slices are lent only with trusted peers:
+/// ```compile_fail,E0599
+/// use tidewire_shm::Untrusted;
+/// fn lend(mut chunk: tidewire_ring::fixed::Chunk<'_, u64, Untrusted>) {
+///     chunk.as_slices();
+/// }
+/// ```
+/// ```
+/// use tidewire_shm::Trusted;
+/// fn lend(mut chunk: tidewire_ring::fixed::Chunk<'_, u64, Trusted>) {
+///     chunk.as_slices();
+/// }
+/// ```
 pub struct Chunk<'c, T: Pod, L: Trust> {
     consumer: &'c mut Consumer<T, L>,
     n: usize,

@@ -2,10 +2,7 @@
 //!
 //! A test that needs other processes starts its own binary again, with only itself selected and a role in the
 //! environment; the test looks for a role first.
-#![allow(
-    dead_code,
-    reason = "not every test binary that shares this module needs all of it"
-)]
+#![allow(dead_code, reason = "not every test binary that shares this module needs all of it")]
 
 use std::env;
 use std::io::{BufRead, BufReader, Write};
@@ -26,10 +23,7 @@ pub(crate) fn peer(test: &str, role: &str, argument: impl AsRef<std::ffi::OsStr>
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--exact", test, "--nocapture", "--quiet", "--test-threads=1"]);
     command.env(ROLE, role).env(ARGUMENT, argument);
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
@@ -43,29 +37,16 @@ pub(crate) fn report(text: &str) {
 /// Waits until the process said `text`.
 pub(crate) fn wait_for(child: &mut Child, text: &str) {
     let out = BufReader::new(child.stdout.as_mut().unwrap());
-    let said = out
-        .lines()
-        .map_while(Result::ok)
-        .any(|line| line.strip_prefix('@') == Some(text));
+    let said = out.lines().map_while(Result::ok).any(|line| line.strip_prefix('@') == Some(text));
     assert!(said, "the process ended without {text:?}");
 }
 
 /// What the process said, after it ended well.
 pub(crate) fn reports(output: &Output) -> Vec<String> {
-    let (out, err) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}\n{out}\n{err}", output.status);
-    let said: Vec<_> = out
-        .lines()
-        .filter_map(|line| line.strip_prefix('@'))
-        .map(str::to_owned)
-        .collect();
-    assert!(
-        !said.is_empty(),
-        "the process said nothing: was the role run?\n{out}\n{err}"
-    );
+    let said: Vec<_> = out.lines().filter_map(|line| line.strip_prefix('@')).map(str::to_owned).collect();
+    assert!(!said.is_empty(), "the process said nothing: was the role run?\n{out}\n{err}");
     said
 }
 
