@@ -702,7 +702,6 @@ mod tests {
     fn every_twin_is_caught_in_its_modes_and_the_correct_queue_passes() {
         let mut caught = Vec::new();
         let summary = twins(&options(), &mut |row| {
-            assert_eq!(row.caught, row.evidence.is_some(), "{}", row.twin);
             caught.push((row.twin, row.checker, row.caught));
         })
         .unwrap();
