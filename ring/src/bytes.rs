@@ -1,8 +1,8 @@
 //! A ring of byte records: one producer, one consumer, messages of 0 to `max` bytes each.
 //!
 //! The protocol, its orderings and its crash argument are those of [`cursor`](crate::cursor): element = byte. This
-//! file says how records are framed, and how a frame that a peer wrote is validated. All operations are wait-free
-//! and make no system calls.
+//! file says how records are framed, and how a frame that a peer wrote is validated. Every push and pop is wait-free
+//! and makes no system calls; taking a role is one compare-exchange, tried a few times.
 //!
 //! # Memory layout
 //! ```text
@@ -16,7 +16,7 @@
 //! ```
 //! A record is never split by the wrap: where the rest of the data is too short, padding fills it, and padding and
 //! record are published together. The longest record takes half of the capacity, header included, so that padding
-//! and record always fit into an empty ring.
+//! and record always fit into a ring that is empty and released.
 //!
 //! # Protocol
 //! | operation | shared accesses, in order |
@@ -132,7 +132,8 @@ impl<L: Trust> Ring<L> {
         SHAPE.bytes(capacity_bytes, options)
     }
 
-    /// Creates an empty ring in a region that nobody else uses yet.
+    /// Creates an empty ring in a region that nobody uses (any more). What lay there is gone from the first store on;
+    /// killed in between, the region holds no structure.
     ///
     /// # Errors
     /// [`CreateError`] if the capacity is no power of two from 64 to 4 GiB, or the region is too short.
@@ -156,7 +157,8 @@ impl<L: Trust> Ring<L> {
         self.layout.capacity
     }
 
-    /// Takes both roles, for two threads of this process.
+    /// Takes both roles, for two threads of this process. To take a role again after its handle was dropped, keep the
+    /// ring and use [`producer`](Self::producer) and [`consumer`](Self::consumer) instead.
     ///
     /// # Errors
     /// As [`producer`](Self::producer) and [`consumer`](Self::consumer).
@@ -196,11 +198,12 @@ impl<L: Trust> Ring<L> {
     ///
     /// # Errors
     /// [`AttachError::OwnerChanged`] if `dead` is not the owner (any more), [`AttachError::Corrupt`] if the
-    /// positions cannot be.
+    /// positions cannot be; then the role is free.
     ///
     /// # Safety
-    /// `dead` will never run another instruction on this ring, and its death happened before this call: the
-    /// kernel said so (a wait for the process, or a lock that its death released). A timeout is no proof.
+    /// `dead` was read from this ring since it was created, it will never run another instruction on it, and its
+    /// death happened before this call: the kernel said so (a wait for the process, or a lock that its death
+    /// released). A timeout is no proof.
     pub unsafe fn replace_producer(&self, dead: Owner) -> Result<Producer<L>, AttachError> {
         Producer::attach(self, Role::replace(self.owner_word(Side::Producer), dead)?)
     }
@@ -312,8 +315,9 @@ impl<L: Trust> Producer<L> {
     /// process. Killed before, nothing of it is seen.
     ///
     /// # Errors
-    /// [`RecordPushError::Full`] if there is no room now, [`RecordPushError::TooLong`] if there never can be,
-    /// [`RecordPushError::Corrupt`] for good once the consumer published an impossible position.
+    /// [`RecordPushError::Full`] if there is no room now (the consumer may have consumed up to
+    /// [`Tuning::release_every`] bytes that it has not released yet), [`RecordPushError::TooLong`] if there never can
+    /// be, [`RecordPushError::Corrupt`] for good once the consumer published an impossible position.
     #[inline]
     pub fn push(&mut self, record: &[u8]) -> Result<(), RecordPushError> {
         let start = self.cursor.position();
@@ -430,7 +434,7 @@ impl<L: Trust> Producer<L> {
 
 /// The consuming end of a ring. One per ring; `Send`, not `Sync`, not `Clone`.
 ///
-/// Dropping it releases what it consumed and frees the role.
+/// Dropping it releases what it consumed (unless it is corrupt) and frees the role.
 ///
 /// A record lends its bytes only with trusted peers:
 /// ```compile_fail,E0614
@@ -493,7 +497,8 @@ impl<L: Trust> Consumer<L> {
         Ok(message.len)
     }
 
-    /// The next record in place; it is consumed when the [`Record`] is dropped.
+    /// The next record in place; **it is consumed when the [`Record`] is dropped**, also by an early return or a panic.
+    /// To keep it, forget it: then the next pop finds it again.
     ///
     /// # Errors
     /// As [`pop_into`](Self::pop_into).
@@ -600,7 +605,8 @@ impl<L: Trust> Consumer<L> {
         self.capacity() - self.len()
     }
 
-    /// Whether a pop would find nothing. A running producer can only turn `true` into `false`.
+    /// Whether a pop would find nothing. A running producer can only turn `true` into `false`. Looking releases
+    /// nothing: a consumer that stops at an empty ring without a pop that says so should [`release`](Self::release).
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -3,7 +3,7 @@
 //!
 //! Fixed slots ([`fixed`](crate::fixed)) and byte records ([`bytes`](crate::bytes)) are two ways to divide the same
 //! data; what they share, and all of the concurrency, is here. Positions count elements: slots or bytes.
-//! Both operations are wait-free: a bounded number of steps, whatever the peer does. No system calls.
+//! Publishing and consuming are wait-free: a bounded number of steps, whatever the peer does. No system calls.
 //!
 //! # Memory layout
 //! ```text
@@ -47,17 +47,21 @@
 //! | producer, before the store of `tail` | nothing of the message or batch | none | the message in hand |
 //! | producer, after it | the whole message or batch | none | nothing |
 //! | consumer, while reading or touching | the message still published, unchanged | none | seen again by a successor |
-//! | consumer, before the store of `head` | up to `period` consumed messages still published | none | seen again by a successor |
+//! | consumer, before the store of `head` | fewer than `period` consumed elements and the batch in hand still published | none | seen again by a successor |
 //! | consumer, after it | them freed | none | nothing |
 //!
 //! A successor starts from the published position of its side. Nothing else survives a process, so nothing else
 //! needs care.
 //!
 //! # Not guaranteed
-//! The producer may see "full" while up to `period` consumed elements are not yet stored as free. A hostile peer
-//! can stop sending, fill the ring, or publish positions that make a handle latch `Corrupt`; it cannot make an
-//! operation take more steps, read or write outside of the data, or return to service. Positions wrap after
-//! 2^64 elements: at 10^9 a second, 584 years.
+//! The producer may see "full" while fewer than `period` consumed elements are not yet stored as free: for ever, if
+//! the consumer stops popping before it has found the ring empty and does not release. A hostile peer can stop
+//! sending, fill the ring, make each look pay the pauses, or publish positions that make a handle latch `Corrupt`; it
+//! cannot make an operation take more steps than that, read or write outside of the data, or bring a latched
+//! handle back. Positions wrap after 2^64 elements: at 10^9 a second, 584 years.
+//!
+//! A process that forks has copies of its handles in the child. Only one of the two may go on to use or drop them;
+//! the other must end by `_exit` or `exec`, or forget them.
 //!
 //! # Sources
 //! L. Lamport, *Specifying concurrent program modules* (1983), for the two positions; private copies of the
@@ -71,13 +75,14 @@ use crate::error::{Corrupt, CorruptWord, PopError, PushError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Tuning {
-    /// Write one word of each consumed line back unchanged. On by default; off for a mapping that is read-only.
+    /// Write one word of each consumed line back unchanged. On by default.
     pub touch: bool,
-    /// How many pause instructions to wait before looking again after a short look; at most about 100 ns.
-    /// 4 by default, 0 under a model.
+    /// How many pause instructions to wait before looking again after a short look. 4 by default (0 under a model):
+    /// about 100 ns on the processors that were measured, more where a pause takes longer. More than that becomes
+    /// a latency trap under paced load.
     pub pauses: u32,
-    /// Publish the head after this many elements at the latest; `None` means an eighth of the capacity. A
-    /// successor of a dead consumer sees at most this many again, beside the message or chunk in hand.
+    /// Publish the head after this many elements at the latest; `None` means an eighth of the capacity, at least 1.
+    /// A successor of a dead consumer sees fewer than this many again, beside the message, batch or chunk in hand.
     pub release_every: Option<u64>,
 }
 
@@ -271,6 +276,7 @@ impl HeadCursor {
         self.pauses = tuning.pauses;
         self.touch = tuning.touch;
         self.stop = self.head;
+        self.release_if_due();
     }
 
     pub(crate) fn position(&self) -> u64 {

@@ -5,6 +5,7 @@ use core::fmt;
 
 use tidewire_shm::{Incompatible, RegionError};
 
+use crate::layout::MAX_ELEMENT_BYTES;
 use crate::role::Owner;
 
 /// What a peer published that no correct peer would.
@@ -25,9 +26,10 @@ pub struct Corrupt {
 #[repr(u8)]
 #[non_exhaustive]
 pub enum CorruptWord {
-    /// The consumer's position is not within one capacity behind the producer's.
+    /// The consumer's position is not within one capacity behind the producer's, went back, or lies off the grain.
     Head,
-    /// The producer's position is not within one capacity ahead of the consumer's.
+    /// The producer's position is not within one capacity ahead of the consumer's, went back, or lies off the grain.
+    /// At attach: the two positions do not fit each other.
     Tail,
     /// The header of a byte record says a length or a kind that cannot stand there.
     Record,
@@ -61,7 +63,8 @@ impl Error for Corrupt {}
 /// Why a push did nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PushError {
-    /// There is not enough room now. The consumer may make some at any time.
+    /// There is not enough room now. The consumer may make some at any time; for more messages than the capacity it
+    /// never can.
     Full,
     /// The consumer published a position that cannot be; final.
     Corrupt(Corrupt),
@@ -189,7 +192,7 @@ const _: () = assert!(size_of::<PushError>() <= 16 && size_of::<RecordPopError>(
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CreateError {
-    /// The capacity is not a power of two within the allowed range.
+    /// The capacity is not a power of two within the allowed range, which depends on the element and the address size.
     Capacity {
         /// The smallest capacity.
         min: usize,
@@ -198,7 +201,7 @@ pub enum CreateError {
         /// What was asked for.
         found: usize,
     },
-    /// The element is empty, larger than 2 GiB, or aligned to more than a line.
+    /// The element is empty, larger than 2 GiB (128 MiB with 32-bit addresses), or aligned to more than a line.
     Element {
         /// Bytes of one element.
         bytes: usize,
@@ -224,7 +227,7 @@ impl fmt::Display for CreateError {
             }
             Self::Element { bytes, align } => write!(
                 f,
-                "expected an element of 1 byte to 2 GiB aligned to at most 128, found {bytes} bytes aligned to {align}"
+                "expected an element of 1 byte to {MAX_ELEMENT_BYTES} bytes aligned to at most 128, found {bytes} bytes aligned to {align}"
             ),
             Self::RegionTooSmall { needed, found } => {
                 write!(f, "expected a region of at least {needed} bytes, found {found}")

@@ -1,7 +1,8 @@
 //! A ring of fixed slots: one producer, one consumer, messages of one plain type `T`.
 //!
 //! The protocol, its orderings and its crash argument are those of [`cursor`](crate::cursor): element = slot. This
-//! file says how a slot is written, read and touched. All operations are wait-free and make no system calls.
+//! file says how a slot is written, read and touched. Every push and pop is wait-free and makes no system calls; taking
+//! a role is one compare-exchange, tried a few times.
 //!
 //! # Memory layout
 //! ```text
@@ -111,7 +112,8 @@ impl<T: Pod, L: Trust> Ring<T, L> {
         shape::<T>().bytes(capacity, options)
     }
 
-    /// Creates an empty ring in a region that nobody else uses yet.
+    /// Creates an empty ring in a region that nobody uses (any more). What lay there is gone from the first store on;
+    /// killed in between, the region holds no structure.
     ///
     /// # Errors
     /// [`CreateError`] if the capacity is no power of two, `T` is empty, or the region is too short.
@@ -134,6 +136,9 @@ impl<T: Pod, L: Trust> Ring<T, L> {
 
     /// Opens a ring that somebody created; the header is read once and never again.
     ///
+    /// Memory from outside this process is [`Untrusted`](tidewire_shm::Untrusted): name the level where the compiler
+    /// asks, as in `Ring::<u64, Untrusted>::open(segment.region(), 0)`.
+    ///
     /// # Errors
     /// [`AttachError::Incompatible`] names the first field that differs from what `T` and `type_fingerprint`
     /// would have written.
@@ -148,7 +153,8 @@ impl<T: Pod, L: Trust> Ring<T, L> {
         self.layout.capacity
     }
 
-    /// Takes both roles, for two threads of this process.
+    /// Takes both roles, for two threads of this process. To take a role again after its handle was dropped, keep the
+    /// ring and use [`producer`](Self::producer) and [`consumer`](Self::consumer) instead.
     ///
     /// # Errors
     /// As [`producer`](Self::producer) and [`consumer`](Self::consumer).
@@ -188,11 +194,12 @@ impl<T: Pod, L: Trust> Ring<T, L> {
     ///
     /// # Errors
     /// [`AttachError::OwnerChanged`] if `dead` is not the owner (any more), [`AttachError::Corrupt`] if the
-    /// positions cannot be.
+    /// positions cannot be; then the role is free.
     ///
     /// # Safety
-    /// `dead` will never run another instruction on this ring, and its death happened before this call: the
-    /// kernel said so (a wait for the process, or a lock that its death released). A timeout is no proof.
+    /// `dead` was read from this ring since it was created, it will never run another instruction on it, and its
+    /// death happened before this call: the kernel said so (a wait for the process, or a lock that its death
+    /// released). A timeout is no proof.
     pub unsafe fn replace_producer(&self, dead: Owner) -> Result<Producer<T, L>, AttachError> {
         Producer::attach(self, Role::replace(self.owner_word(Side::Producer), dead)?)
     }
@@ -499,7 +506,7 @@ impl<T: Pod, L: Trust> Producer<T, L> {
 
 /// The consuming end of a ring. One per ring; `Send`, not `Sync`, not `Clone`.
 ///
-/// Dropping it releases what it consumed and frees the role.
+/// Dropping it releases what it consumed (unless it is corrupt) and frees the role.
 ///
 /// ```compile_fail,E0277
 /// fn cloned<T: Clone>() {}
@@ -655,7 +662,8 @@ impl<T: Pod, L: Trust> Consumer<T, L> {
         self.capacity() - self.len()
     }
 
-    /// Whether a pop would find nothing. A running producer can only turn `true` into `false`.
+    /// Whether a pop would find nothing. A running producer can only turn `true` into `false`. Looking releases
+    /// nothing: a consumer that stops at an empty ring without a pop that says so should [`release`](Self::release).
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0

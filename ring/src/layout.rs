@@ -22,6 +22,9 @@ pub const KIND_FIXED: u32 = 0x0001_0001;
 /// The header kind of a ring of byte records.
 pub const KIND_BYTES: u32 = 0x0001_0002;
 
+/// The largest element; keeps element times capacity within the address size.
+pub(crate) const MAX_ELEMENT_BYTES: usize = if usize::BITS > 32 { 1 << 31 } else { 1 << 27 };
+
 /// What a creator may choose beside the capacity.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -93,7 +96,6 @@ pub(crate) struct Layout {
 impl Shape {
     /// The largest data area; keeps every sum of offsets within 63 bits.
     const MAX_DATA_BYTES: usize = 1 << (usize::BITS - 4);
-    const MAX_ELEMENT_BYTES: usize = if usize::BITS > 32 { 1 << 31 } else { 1 << 27 };
 
     fn max_capacity(&self) -> usize {
         // At least one: an element is checked to be far smaller than the data.
@@ -103,7 +105,7 @@ impl Shape {
 
     fn layout(&self, capacity: usize, stride: RoleStride) -> Result<Layout, CreateError> {
         let &Self { element_bytes: bytes, element_align: align, min_capacity: min, .. } = self;
-        if bytes == 0 || bytes > Self::MAX_ELEMENT_BYTES || align > LINE_BYTES {
+        if bytes == 0 || bytes > MAX_ELEMENT_BYTES || align > LINE_BYTES {
             return Err(CreateError::Element { bytes, align });
         }
         let max = self.max_capacity();
@@ -118,7 +120,13 @@ impl Shape {
         Ok(self.layout(capacity, options.role_stride)?.total_bytes())
     }
 
-    /// Zeroes the control words and writes the header.
+    /// Takes away an old magic, zeroes the control words and writes the header, the magic last.
+    ///
+    /// | killed | the others see |
+    /// |---|---|
+    /// | before the old magic is gone | what was there |
+    /// | before the new magic is stored | no structure; whoever wants one creates it |
+    /// | after | an empty ring |
     pub(crate) fn create<L: Trust>(
         &self,
         region: &Region<L>,
@@ -130,6 +138,7 @@ impl Shape {
         if layout.total_bytes() > region.len() {
             return Err(too_small);
         }
+        Header::invalidate(region).map_err(|_| too_small)?;
         layout.clear(region);
         let header = Header {
             kind: self.kind,
@@ -162,7 +171,10 @@ impl Shape {
         same(Field::TypeFingerprint, type_fingerprint, header.type_fingerprint)?;
         let bad_capacity = Incompatible::new(Field::Capacity, self.min_capacity as u64, header.capacity);
         let capacity = usize::try_from(header.capacity).map_err(|_| bad_capacity)?;
-        let layout = self.layout(capacity, header.role_stride).map_err(|_| bad_capacity)?;
+        let layout = self.layout(capacity, header.role_stride).map_err(|error| match error {
+            CreateError::Element { bytes, .. } => Incompatible::new(Field::ElementBytes, 1, bytes as u64),
+            _ => bad_capacity,
+        })?;
         same(Field::DataOffset, layout.data_offset() as u64, header.data_offset)?;
         same(Field::TotalBytes, layout.total_bytes() as u64, header.total_bytes)?;
         Ok(layout)
@@ -203,7 +215,8 @@ impl Layout {
     fn clear<L: Trust>(&self, region: &Region<L>) {
         use tidewire_shm::sync::Ordering;
         for side in [Side::Producer, Side::Consumer] {
-            for offset in [self.position(side), self.owner(side), self.owner(side) + 8] {
+            for offset in [self.position(side), self.owner(side), self.owner(side) + 8, self.owner(side) + 16]
+            {
                 // SAFETY: a control word of this layout, within the region, which outlives the handle.
                 let word = unsafe { region.atomic_u64(offset) };
                 // ORD header.publish: Relaxed, the header's magic publishes the cleared words.

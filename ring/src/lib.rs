@@ -4,9 +4,10 @@
 //! Both work on any [`Region`](tidewire_shm::Region): a static, the heap, or memory that processes share.
 //!
 //! # Guarantees
-//! - Every operation is wait-free and makes no system call, no allocation and no read-modify-write.
+//! - Every push and pop is wait-free and makes no system call, no allocation and no read-modify-write.
 //! - A message or batch is published by one store: a process killed or stopped at any instruction leaves nothing
-//!   to repair and blocks nobody.
+//!   to repair in the data and delays nobody. Its role stays its own until its death is proven; then one call
+//!   replaces it.
 //! - What a peer can write is loaded once and validated; a peer that lies turns the handle `Corrupt`, for good.
 //!
 //! # Examples

@@ -25,6 +25,8 @@
 //! | after it | held by a dead process | proof of death, then [`Role::replace`] |
 //! | before the store of a drop | held by a dead process | the same |
 //!
+//! Creating a ring anew starts the generations anew: a proof holds for the ring it was made about.
+//!
 //! The id is a hint for people (the process id where there is one); it proves nothing.
 
 use core::fmt;

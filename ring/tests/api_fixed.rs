@@ -698,7 +698,7 @@ fn errors_are_small_and_say_what_was_expected_and_found() {
         ),
         (
             &element,
-            "expected an element of 1 byte to 2 GiB aligned to at most 128, found 0 bytes aligned to 8",
+            "expected an element of 1 byte to 2147483648 bytes aligned to at most 128, found 0 bytes aligned to 8",
         ),
         (
             &CreateError::RegionTooSmall { needed: 640, found: 12 },

@@ -2,15 +2,19 @@
 //!
 //! Rust has no stable atomic `memcpy`, and a plain copy of bytes that another process writes is a data race. So:
 //!
-//! - up to [`WORDS_MAX`] bytes of a fixed type are copied as relaxed atomic words of the type's alignment (8 bytes
-//!   at the most). Both sides of a structure use the same type, hence the same width for the same bytes;
-//! - everything else is copied by inline assembly that the compiler cannot see into. The block stands for one
-//!   relaxed atomic access per byte, in no promised order, each source byte being used for its destination byte
-//!   only. Vector moves do not change that: their aligned eight-byte pieces are single-copy atomic on every
-//!   processor that has them, and no caller relies on more than single bytes.
+//! - fixed types of up to [`WORDS_MAX`] bytes in at most eight words are copied one by one as relaxed atomic words of
+//!   the type's alignment (8 bytes at the most);
+//! - everything else, and the touch, is inline assembly that the compiler cannot see into. A block stands for
+//!   relaxed atomic accesses of the bytes, one or more per byte, in no promised order, each source byte being used
+//!   for its destination byte only.
 //!
 //! A racing copy therefore yields arbitrary bytes and nothing worse; order comes from the atomics around it. On
-//! other architectures than `x86_64` and `aarch64` the bytes are copied as relaxed words in Rust.
+//! other architectures than `x86_64` (with SSE2) and `aarch64` the bytes are copied as relaxed atomics in Rust.
+//!
+//! A limit that the language sets: accesses of different widths to the same bytes at the same time are not covered
+//! by its memory model, even if all are atomic. They cannot happen in the protocol, where positions order all
+//! accesses to a slot. They can happen where one process lays two structures of different types over one segment,
+//! which no process of sound mind does and no other process can make it do; the machine gives arbitrary bytes.
 //!
 //! `--cfg plain_copy` replaces all of it by plain copies, which the sanitizers can see.
 
@@ -21,6 +25,47 @@ use core::ptr;
 #[cfg(not(plain_copy))]
 const WORDS_MAX: usize = 64;
 
+/// Whether a type is small and aligned enough to be copied word by word.
+#[cfg(not(plain_copy))]
+const fn in_words<T>() -> bool {
+    size_of::<T>() <= WORDS_MAX && size_of::<T>() / align_of::<T>() <= WORDS_MAX / 8
+}
+
+/// Writes a value back unchanged.
+///
+/// # Safety
+/// As a store of a `W` at `word`.
+#[inline(always)]
+pub(crate) unsafe fn touch<W: Copy>(word: *mut W) {
+    #[cfg(all(not(plain_copy), target_arch = "x86_64"))]
+    if size_of::<W>() == 8 {
+        // SAFETY: the eight bytes are the caller's to write.
+        unsafe {
+            core::arch::asm!(
+                "mov {value}, qword ptr [{word}]", "mov qword ptr [{word}], {value}",
+                word = in(reg) word, value = out(reg) _, options(nostack, preserves_flags)
+            );
+        };
+        return;
+    }
+    #[cfg(all(not(plain_copy), target_arch = "aarch64"))]
+    if size_of::<W>() == 8 {
+        // SAFETY: the eight bytes are the caller's to write.
+        unsafe {
+            core::arch::asm!(
+                "ldr {value}, [{word}]", "str {value}, [{word}]",
+                word = in(reg) word, value = out(reg) _, options(nostack, preserves_flags)
+            );
+        };
+        return;
+    }
+    let mut value = core::mem::MaybeUninit::<W>::uninit();
+    // SAFETY: the caller's promise; `value` is private.
+    unsafe { bytes(value.as_mut_ptr().cast(), word.cast::<u8>(), size_of::<W>()) };
+    // SAFETY: the caller's promise; every byte of `value` was just written.
+    unsafe { bytes(word.cast::<u8>(), value.as_ptr().cast(), size_of::<W>()) };
+}
+
 /// Copies a `T` out of shared memory into private memory.
 ///
 /// # Safety
@@ -28,7 +73,7 @@ const WORDS_MAX: usize = 64;
 #[cfg(not(plain_copy))]
 #[inline(always)]
 pub(crate) unsafe fn load<T: Copy>(to: *mut T, from: *const T) {
-    if size_of::<T>() <= WORDS_MAX {
+    if in_words::<T>() {
         // SAFETY: the caller's promise; the word width divides the alignment of `T`.
         unsafe { words::load_words(to, from.cast_mut()) };
     } else {
@@ -44,7 +89,7 @@ pub(crate) unsafe fn load<T: Copy>(to: *mut T, from: *const T) {
 #[cfg(not(plain_copy))]
 #[inline(always)]
 pub(crate) unsafe fn store<T: Copy>(to: *mut T, from: *const T) {
-    if size_of::<T>() <= WORDS_MAX {
+    if in_words::<T>() {
         // SAFETY: the caller's promise; the word width divides the alignment of `T`.
         unsafe { words::store_words(to, from) };
     } else {
@@ -130,7 +175,7 @@ mod words {
 ///
 /// # Safety
 /// Both ends are in bounds and do not overlap; one of them is private.
-#[cfg(all(not(plain_copy), target_arch = "x86_64"))]
+#[cfg(all(not(plain_copy), target_arch = "x86_64", target_feature = "sse2"))]
 #[inline(always)]
 pub(crate) unsafe fn bytes(to: *mut u8, from: *const u8, len: usize) {
     // SAFETY: each arm copies exactly `len` bytes; where two pieces overlap, they carry the same bytes.
@@ -148,7 +193,7 @@ pub(crate) unsafe fn bytes(to: *mut u8, from: *const u8, len: usize) {
     }
 }
 
-#[cfg(all(not(plain_copy), target_arch = "x86_64"))]
+#[cfg(all(not(plain_copy), target_arch = "x86_64", target_feature = "sse2"))]
 mod x86_64 {
     use core::arch::asm;
     use core::sync::atomic::{AtomicU8, Ordering};
@@ -290,7 +335,7 @@ mod x86_64 {
     #[inline(always)]
     unsafe fn long_avx(to: *mut u8, from: *const u8, len: usize) {
         // SAFETY: blocks at 0, 128, ... while at least 128 bytes remain, then the last 128 bytes of the whole, which
-        // `len >= 128` puts within it; where nothing remains the last block is only copied again.
+        // `len >= 128` puts within it, unless nothing remains.
         unsafe {
             asm!(
                 "2:",
@@ -420,7 +465,10 @@ pub(crate) unsafe fn bytes(to: *mut u8, from: *const u8, len: usize) {
 ///
 /// # Safety
 /// Both ends are in bounds and do not overlap; one of them is private.
-#[cfg(all(not(plain_copy), not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
+#[cfg(all(
+    not(plain_copy),
+    not(any(all(target_arch = "x86_64", target_feature = "sse2"), target_arch = "aarch64"))
+))]
 pub(crate) unsafe fn bytes(to: *mut u8, from: *const u8, len: usize) {
     use core::sync::atomic::{AtomicU8, Ordering};
     for i in 0..len {

@@ -18,7 +18,7 @@
 //!   72    8  role_stride      bytes between the control lines of two roles
 //!   80    8  data_offset      where the data begins
 //!   88    8  boot_id          hash of the boot that created it; 0 = process memory
-//!   96   16  nonce            random, drawn at creation; 0 = process memory
+//!   96   16  nonce            random, drawn with a segment; 0 = none; for people and tools, compared by nobody yet
 //!  112   16  reserved         zero
 //! ```
 //!
@@ -31,7 +31,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::error::{Field, Incompatible};
 use crate::line::LINE_BYTES;
 use crate::region::Region;
-use crate::sync::Ordering;
+use crate::sync::{Ordering, fence};
 use crate::trust::Trust;
 
 /// The first eight bytes of every structure.
@@ -164,6 +164,27 @@ impl Header {
         }
     }
 
+    /// Takes away the magic of whatever lies in the region, before anything else is written there.
+    ///
+    /// From then on until [`write`](Self::write) nobody can open the region: a creator killed in between leaves memory
+    /// that says so, not a mixture of an old structure and a new one.
+    ///
+    /// # Errors
+    /// [`Field::TotalBytes`] if the region is shorter than a header.
+    pub fn invalidate<L: Trust>(region: &Region<L>) -> Result<(), Incompatible> {
+        if region.len() < HEADER_BYTES {
+            return Err(Incompatible::new(Field::TotalBytes, HEADER_BYTES as u64, region.len() as u64));
+        }
+        // SAFETY: the first eight bytes are only accessed as this word; the region outlives it.
+        let magic = unsafe { region.atomic_u64(MAGIC_OFFSET) };
+        // ORD header.invalidate: Relaxed, ordered before what follows by the fence.
+        magic.store(0, Ordering::Relaxed);
+        // ORD header.invalidate: Release -> the fence of `Header::read`; who sees a word of the new structure does not
+        // see the old magic.
+        fence(Ordering::Release);
+        Ok(())
+    }
+
     /// Writes the header into memory whose control words and data are ready.
     ///
     /// The magic goes last: whoever reads it, and fences, finds the rest.
@@ -199,8 +220,10 @@ impl Header {
         }
         // SAFETY: the first eight bytes are only accessed as this word; the region outlives it.
         let magic = unsafe { region.atomic_u64(MAGIC_OFFSET) };
+        // ORD header.publish: Relaxed, since a load from a read-only mapping must be; the fence below acquires.
+        let magic = magic.load(Ordering::Relaxed);
         // ORD header.publish: Acquire <- `Header::write`; the header, control words and data are ready.
-        let magic = magic.load(Ordering::Acquire);
+        fence(Ordering::Acquire);
         if magic == MAGIC.swap_bytes() {
             let (expected, found) = (ENDIANNESS.into(), ENDIANNESS.swap_bytes().into());
             return Err(Incompatible::new(Field::Endianness, expected, found));

@@ -19,13 +19,13 @@ use crate::trust::{Trust, Trusted, Untrusted};
 #[cfg(feature = "alloc")]
 type Keep = Option<Arc<dyn core::any::Any + Send + Sync>>;
 
-/// Where a region comes from: copied into the header at creation, compared at attach.
+/// Where a region comes from: copied into the header at creation; the boot is compared at attach.
 ///
 /// Memory of one process has no origin (all zero). A segment draws a random nonce when it is created and carries
 /// the identity of the running boot, so that a file that survived a reboot is not mistaken for a live one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
-    /// A random number drawn at creation; zero for process memory.
+    /// A random number drawn when a segment is created; zero for process memory and for segments that were opened.
     pub nonce: u128,
     /// A hash of the identity of the running boot; zero for process memory.
     pub boot_id: u64,
@@ -179,7 +179,7 @@ impl<L: Trust> Region<L> {
         self.memory.len()
     }
 
-    /// Whether there are none; a region never is.
+    /// Whether there are none; only so for a region over an empty static.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -87,7 +87,8 @@ impl Segment {
     ///
     /// A region of a created segment carries its nonce; one of an opened segment carries the nonce 0, since only
     /// the header of the structure in it tells. Two structures over one segment spoil each other's contents, as
-    /// two processes that disagree do, and no more than that: regions of segments are [`Untrusted`].
+    /// two processes that disagree do: regions of segments are [`Untrusted`]. Do not lay structures of different
+    /// element types over one segment in one process; the language has no rules for what they would do.
     ///
     /// # Examples
     /// ```

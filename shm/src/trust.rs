@@ -23,7 +23,8 @@ pub trait Trust: sealed::Sealed + Copy + Debug + Send + Sync + 'static {
 #[derive(Clone, Copy, Debug)]
 pub enum Trusted {}
 
-/// A peer may write anything at any time: copy in, copy out, no references. The default.
+/// A peer may write anything at any time: copy in, copy out, no references. The level of every region that comes
+/// from outside this process.
 #[derive(Clone, Copy, Debug)]
 pub enum Untrusted {}
 

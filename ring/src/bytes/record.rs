@@ -154,7 +154,7 @@ impl<L: Trust> fmt::Debug for Batch<'_, L> {
     }
 }
 
-/// The record at the head, in place; consumed when dropped.
+/// The record at the head, in place; consumed when dropped, however that comes about.
 ///
 /// With trusted peers it derefs to the bytes; otherwise it copies out. Killed before the drop, a successor sees
 /// the record again.

@@ -152,7 +152,8 @@ impl<'c, T: Pod, L: Trust> Chunk<'c, T, L> {
         Ok(())
     }
 
-    /// Consumes the first `k` messages; the others are read again next time.
+    /// Consumes the first `k` messages; the others are read again next time. The producer gets the slots when a
+    /// release is due, or by [`Consumer::release`].
     ///
     /// # Errors
     /// [`TooMany`] if `k` is more than the chunk has; then nothing is consumed.

@@ -2,7 +2,7 @@
 
 use loom::thread;
 use tidewire_ring::{AttachError, Options, bytes, fixed};
-use tidewire_shm::sync::Ordering;
+use tidewire_shm::sync::{Ordering, fence};
 use tidewire_shm::{Field, Region, Trusted};
 
 use crate::model::{Shown, model_that_shows};
@@ -66,6 +66,40 @@ fn a_ring_of_records_that_is_found_is_ready() {
                 shown.note("found");
             }
             Err(error) => not_yet(shown, error),
+        }
+        creating.join().unwrap();
+    });
+}
+
+/// Creating over an old ring takes the old magic away first: whoever sees a word of the new one cannot open the old.
+#[test]
+fn an_old_ring_is_gone_before_a_new_one_begins() {
+    const OLD: u64 = 7;
+    model_that_shows(&["cleared", "untouched"], |shown| {
+        let old = Options::new().type_fingerprint(OLD);
+        let len = fixed::Ring::<u64>::bytes(1, &old).unwrap();
+        let region = Region::heap(len).unwrap();
+        // SAFETY: handles for the old ring, for its successor, and for who looks; they take turns or follow the
+        // header's protocol.
+        let (first, second) = unsafe { (region.alias(), region.alias()) };
+        drop(fixed::Ring::<u64>::create(first, 1, &old).unwrap());
+        // SAFETY: the tail of a ring with line stride; the region outlives it.
+        let tail = unsafe { region.atomic_u64(128) };
+        tail.store(3, Ordering::Relaxed);
+        let creating =
+            thread::spawn(move || drop(fixed::Ring::<u64>::create(second, 1, &Options::new()).unwrap()));
+        if tail.load(Ordering::Relaxed) == 0 {
+            shown.note("cleared");
+            fence(Ordering::Acquire);
+            match fixed::Ring::<u64>::open(region, OLD) {
+                Ok(_) => panic!("the old ring was opened over the words of the new one"),
+                Err(AttachError::Incompatible(error)) => {
+                    assert!([Field::Magic, Field::TypeFingerprint].contains(&error.field), "{error}");
+                }
+                Err(error) => panic!("{error}"),
+            }
+        } else {
+            shown.note("untouched");
         }
         creating.join().unwrap();
     });

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, mkdirat, open, openat, statat, unlinkat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, chmodat, fstat, mkdirat, open, openat, statat, unlinkat,
 };
 use rustix::io::{Errno, retry_on_intr};
 use rustix::param::page_size;
@@ -41,7 +41,10 @@ impl Directory {
             opened => return opened.map_err(failed())?,
         }
         match retry_on_intr(|| mkdirat(CWD, &path, Mode::RWXU)) {
-            Ok(()) | Err(Errno::EXIST) => {}
+            // The umask may have taken bits that the owner needs.
+            Ok(()) => chmodat(CWD, &path, Mode::RWXU, AtFlags::empty())
+                .map_err(SegmentError::on("set the mode of the directory of segments"))?,
+            Err(Errno::EXIST) => {}
             Err(errno) => return Err(SegmentError::on("make the directory of segments")(errno)),
         }
         Self::open(&path).map_err(failed())?

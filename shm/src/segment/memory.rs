@@ -148,7 +148,22 @@ pub(super) fn verify(fd: &OwnedFd) -> Result<usize, SegmentError> {
     }
     verify_seals(fd)?;
     verify_access(fd)?;
-    verify_length(&stat)
+    let len = verify_length(&stat)?;
+    verify_room(&stat)?;
+    Ok(len)
+}
+
+/// Memory whose pages are not there yet would have to be found at the first touch, when it is too late for an error.
+/// Huge pages are reserved with the mapping instead.
+fn verify_room(stat: &Stat) -> Result<(), SegmentError> {
+    const LARGEST_NORMAL_PAGE: i64 = 1 << 16;
+    const BLOCK_BYTES: i64 = 512;
+    let (needed, there) = (stat.st_size, stat.st_blocks.saturating_mul(BLOCK_BYTES));
+    if there >= needed || stat.st_blksize > LARGEST_NORMAL_PAGE {
+        return Ok(());
+    }
+    let (expected, found) = (format!("{needed} bytes"), format!("{there} bytes"));
+    Err(SegmentError::NotASegment { what: "reserved room", expected, found })
 }
 
 fn verify_seals(fd: &OwnedFd) -> Result<(), SegmentError> {

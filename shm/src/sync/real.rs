@@ -1,6 +1,7 @@
 //! The seam in a normal build: wrappers that compile to the bare operation.
 
 use core::fmt;
+use core::marker::PhantomData;
 use core::mem::MaybeUninit;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
@@ -295,24 +296,21 @@ impl Payload {
     /// As for a [`store`](Self::store) of a `W` at `offset`, with any bytes a valid `W`.
     #[inline(always)]
     pub unsafe fn touch<W: Copy>(&self, offset: usize) {
-        let word = self.at(offset, size_of::<W>()).cast::<MaybeUninit<W>>();
         // SAFETY: in bounds, aligned and owned by the caller, who promised what a store needs.
-        let value = unsafe { word.read_volatile() };
-        // SAFETY: as above; the value is the one just read.
-        unsafe { word.write_volatile(value) };
+        unsafe { copy::touch(self.at(offset, size_of::<W>()).cast::<W>()) };
     }
 
     /// Asks the processor to fetch the line at `offset` for reading. A hint without effect on values.
     #[inline(always)]
     pub fn prefetch(&self, offset: usize) {
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse"))]
         {
             use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
             let line = self.base.as_ptr().wrapping_add(offset);
             // SAFETY: a prefetch of any address is allowed; it cannot fault.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast::<i8>()) };
         }
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(not(all(target_arch = "x86_64", target_feature = "sse")))]
         let _ = offset;
     }
 
@@ -324,8 +322,7 @@ impl Payload {
     #[inline(always)]
     #[must_use]
     pub unsafe fn span<'p>(&self, offset: usize, len: usize) -> Span<'p> {
-        // SAFETY: in bounds and unwritten while it lives, by the caller's promise; regions are initialised.
-        Span { bytes: unsafe { core::slice::from_raw_parts(self.at(offset, len), len) } }
+        Span { bytes: self.run(offset, len), payload: PhantomData }
     }
 
     /// A view of bytes that nobody else reads or writes while it lives.
@@ -336,15 +333,33 @@ impl Payload {
     #[inline(always)]
     #[must_use]
     pub unsafe fn span_mut<'p>(&self, offset: usize, len: usize) -> SpanMut<'p> {
-        // SAFETY: in bounds and exclusive while it lives, by the caller's promise; regions are initialised.
-        SpanMut { bytes: unsafe { core::slice::from_raw_parts_mut(self.at(offset, len), len) } }
+        SpanMut { bytes: self.run(offset, len), payload: PhantomData }
+    }
+
+    fn run(&self, offset: usize, len: usize) -> NonNull<[u8]> {
+        let start = NonNull::new(self.at(offset, len)).unwrap_or(self.base);
+        NonNull::slice_from_raw_parts(start, len)
     }
 }
 
 /// Payload borrowed for reading; derefs to the bytes.
-#[derive(Debug)]
+///
+/// It holds an address, not a reference: a reference exists only while it is dereferenced, so none is alive when
+/// the owner of the view gives the bytes back.
 pub struct Span<'p> {
-    bytes: &'p [u8],
+    bytes: NonNull<[u8]>,
+    payload: PhantomData<&'p [u8]>,
+}
+
+// SAFETY: as good as the `&[u8]` that it derefs to.
+unsafe impl Send for Span<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Span<'_> {}
+
+impl fmt::Debug for Span<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Span({} bytes)", self.bytes.len())
+    }
 }
 
 impl Deref for Span<'_> {
@@ -352,14 +367,26 @@ impl Deref for Span<'_> {
 
     #[inline(always)]
     fn deref(&self) -> &[u8] {
-        self.bytes
+        // SAFETY: in bounds, initialised and unwritten while the view lives, by the maker's promise.
+        unsafe { self.bytes.as_ref() }
     }
 }
 
-/// Payload borrowed for writing; derefs to the bytes.
-#[derive(Debug)]
+/// Payload borrowed for writing; derefs to the bytes. An address, as [`Span`].
 pub struct SpanMut<'p> {
-    bytes: &'p mut [u8],
+    bytes: NonNull<[u8]>,
+    payload: PhantomData<&'p mut [u8]>,
+}
+
+// SAFETY: as good as the `&mut [u8]` that it derefs to.
+unsafe impl Send for SpanMut<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for SpanMut<'_> {}
+
+impl fmt::Debug for SpanMut<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SpanMut({} bytes)", self.bytes.len())
+    }
 }
 
 impl Deref for SpanMut<'_> {
@@ -367,14 +394,16 @@ impl Deref for SpanMut<'_> {
 
     #[inline(always)]
     fn deref(&self) -> &[u8] {
-        self.bytes
+        // SAFETY: in bounds, initialised and exclusive while the view lives, by the maker's promise.
+        unsafe { self.bytes.as_ref() }
     }
 }
 
 impl DerefMut for SpanMut<'_> {
     #[inline(always)]
     fn deref_mut(&mut self) -> &mut [u8] {
-        self.bytes
+        // SAFETY: in bounds, initialised and exclusive while the view lives, by the maker's promise.
+        unsafe { self.bytes.as_mut() }
     }
 }
 
