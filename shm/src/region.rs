@@ -9,9 +9,8 @@ use core::ptr::NonNull;
 use alloc::sync::Arc;
 
 use crate::error::RegionError;
-use crate::line::LINE_BYTES;
 #[cfg(not(loom))]
-use crate::line::Line;
+use crate::line::{LINE_BYTES, Line};
 use crate::sync::{AtomicU32, AtomicU64, Memory, Payload, Shared};
 use crate::trust::{Trust, Trusted, Untrusted};
 

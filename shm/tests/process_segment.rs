@@ -311,7 +311,10 @@ fn memory_that_is_not_sealed_is_not_mapped() {
     assert!(refusal(fs::File::open("/").unwrap().into()).ends_with("a directory"));
     assert!(refusal(fs::File::open("/dev/null").unwrap().into()).ends_with("a character device"));
 
+    // Room that would have to be found at the first touch.
+    assert_eq!(refusal(memfd(8192, all)), "reserved room: 8192 bytes; 0 bytes");
     let good = memfd(4096, all);
+    rustix::fs::fallocate(&good, rustix::fs::FallocateFlags::empty(), 0, 4096).unwrap();
     let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&good));
     let reader = fs::File::open(&path).unwrap();
     assert_eq!(refusal(reader.into()), "access: reading and writing; reading only");
