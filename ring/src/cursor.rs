@@ -36,10 +36,10 @@
 //! # Ordering
 //! | edge | releasing end | acquiring end | hands over |
 //! |---|---|---|---|
-//! | `ring.publish` | [`TailCursor::publish`] | [`HeadCursor::look`], [`HeadCursor::attach`] | filled elements |
-//! | `ring.free` | [`HeadCursor::store_head`] | [`TailCursor::refresh`], [`TailCursor::attach`] | free elements |
-//! | `ring.adopt` | a former producer's `publish` | [`TailCursor::attach`] | its elements, passed on by the next `publish` |
-//! | `ring.adopt` | a former consumer's `store_head` | [`HeadCursor::attach`] | its reads, passed on by the next `store_head` |
+//! | `ring.publish` | `TailCursor::publish` | `HeadCursor::look`, `HeadCursor::attach` | filled elements |
+//! | `ring.free` | `HeadCursor::store_head` | `TailCursor::refresh`, `TailCursor::attach` | free elements |
+//! | `ring.adopt` | a former producer's `publish` | `TailCursor::attach` | its elements, passed on by the next `publish` |
+//! | `ring.adopt` | a former consumer's `store_head` | `HeadCursor::attach` | its reads, passed on by the next `store_head` |
 //!
 //! # Crash argument
 //! | point | killed or stopped here, the others see | repair | cost |
