@@ -7,7 +7,7 @@
 //! - In the same two pinned sides, the round trip of a cache line is [probed](probe) before and after. Where the two
 //!   probes fall into different regimes the virtual machine was moved meanwhile: the sample is dropped and counted.
 //!   So is a sample one of whose sides had to share its core.
-//! - Each contender passes the same correctness [check](check) before it is timed: order, and every word.
+//! - Each contender passes the same correctness [check] before it is timed: order, and every word.
 //! - Contenders take turns, round after round. Ratios are formed inside a round; the report shows their median.
 //! - A message is really produced and really copied out: see [`stream`].
 //!

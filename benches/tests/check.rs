@@ -75,7 +75,7 @@ impl<const W: usize, const FAULT: u8> Tx<W> for BrokenTx<W, FAULT> {
 
 fn is_caught<const FAULT: u8>() {
     for mode in [Mode::Processes, Mode::Threads] {
-        let result = pair::sample(Duration::from_secs(60), |board| {
+        let result = pair::sample(Duration::from_secs(180), |board| {
             check::messages::<Broken<FAULT>, 8>(board, mode, false)
         });
         let error = result.expect_err("a broken queue passed").to_string();
@@ -92,7 +92,7 @@ fn a_skipped_message_is_caught() {
 fn a_repeated_message_is_caught() {
     // The repetition stands where the next message should.
     for mode in [Mode::Processes, Mode::Threads] {
-        let result = pair::sample(Duration::from_secs(60), |board| {
+        let result = pair::sample(Duration::from_secs(180), |board| {
             check::messages::<Broken<REPEAT>, 8>(board, mode, false)
         });
         let error = result.expect_err("a broken queue passed").to_string();
@@ -139,7 +139,7 @@ impl<const W: usize> Rx<W> for MuteEnd {
 
 #[test]
 fn lost_messages_are_caught() {
-    let result = pair::sample(Duration::from_secs(60), |board| {
+    let result = pair::sample(Duration::from_secs(180), |board| {
         check::messages::<Mute, 1>(board, Mode::Processes, false)
     });
     let error = result.expect_err("a mute queue passed").to_string();
@@ -165,7 +165,7 @@ fn every_contender_passes_its_checks() {
         for entry in &cell.entries {
             for mode in [Mode::Processes, Mode::Threads] {
                 for check in entry.checks {
-                    let result = pair::sample(Duration::from_secs(60), |board| check(board, mode));
+                    let result = pair::sample(Duration::from_secs(180), |board| check(board, mode));
                     assert!(
                         result.is_ok(),
                         "{}, {}, {mode:?}: {:?}",

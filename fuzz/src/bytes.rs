@@ -262,7 +262,12 @@ impl Pair {
         match self.consumer().peek_len() {
             Ok(n) => {
                 #[cfg(feature = "planted")]
-                let n = if self.consumer().position() - before == 24 { n + 1 } else { n };
+                let n = if self.consumer().position() - before == 24 {
+                    crate::planted::strikes();
+                    n + 1
+                } else {
+                    n
+                };
                 assert_eq!(Some(n), self.queue.front().map(|(record, _)| record.len()));
             }
             Err(error) => self.refused(error, usize::MAX),

@@ -177,7 +177,11 @@ impl<T: Pod + PartialEq + core::fmt::Debug> Pair<T> {
         match self.consumer().pop_into(&mut buffer) {
             Ok(count) => {
                 #[cfg(feature = "planted")]
-                if count == 3 && self.consumer().position() % self.capacity as u64 == 1 {
+                if count == 3
+                    && self.consumer().position() % self.capacity as u64 == 1
+                    && bytemuck::bytes_of(&buffer[1]) != bytemuck::bytes_of(&buffer[0])
+                {
+                    crate::planted::strikes();
                     buffer[1] = buffer[0];
                 }
                 assert!(count <= wanted && (count > 0 || n == 0));

@@ -12,6 +12,8 @@ mod attach;
 mod bytes;
 mod fixed;
 mod memory;
+#[cfg(feature = "planted")]
+mod planted;
 mod tape;
 
 pub use attach::attach;

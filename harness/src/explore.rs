@@ -8,7 +8,7 @@
 //! | freeze | the victim stops there, the others go on, the victim resumes and ends; then the same |
 //! | pairs | a partner runs to each of its instructions j; then the victim ends, then the partner; in both orders |
 //! | double | for each distinct image that a kill leaves: the process that recovers is killed at each of its instructions; then the same |
-//! | flip | each control word is replaced by each of a few lies, then the victim runs on: it must end, and with a legal answer |
+//! | flip | each control word is replaced by each of a few lies, where the victim is about to access the segment, then it runs on: it must end, and with a legal answer |
 //!
 //! Each death is a real `SIGKILL` of a real process at the instruction. What it leaves is a number of bytes, and
 //! most instructions leave the same bytes as their neighbours: the survivors run once per distinct image

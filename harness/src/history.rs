@@ -23,7 +23,7 @@
 //!
 //! # Time
 //! Stamps are the processor's counter, read before (`rdtsc`) and after (`rdtscp`) an operation, and only where the
-//! kernel says that it runs steadily and never stops. A store may sit in its processor's buffer when the later
+//! kernel says that it runs steadily and never stops, and keeps its own time by it. A store may sit in its processor's buffer when the later
 //! stamp is read, so two operations of different processes count as one after the other only if
 //! [`Promise::settle`] ticks lie between them. Where the counter cannot be trusted, the checks of Empty, Full and
 //! real time are off, and [`Clock::name`] says so.

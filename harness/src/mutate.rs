@@ -6,9 +6,11 @@
 //! 1. [`build`] the models of the packages in [`PACKAGES`] and list them;
 //! 2. run each model unchanged and [record](run) the sites that it reaches: it must pass;
 //! 3. run each [mutant](site) against the models that reach its site, the fastest first, until one fails: with one
-//!    preemption, which kills almost everything in no time, and what survives that with as many as asked for;
+//!    preemption, which kills almost everything in no time, and what survives that with as many as asked for. A
+//!    model that kills with more preemptions than it was run with unchanged is run unchanged with as many first;
 //! 4. compare with the [sources](source) and the [reviewed list](reviewed): a mutant that no model kills, an ordering
-//!    in the sources that no model reaches, and an entry of the list that has become false are all [bad](judge).
+//!    in the sources that no model reaches, an import under which orderings are not found, and an entry of the list
+//!    that has become false are all [bad](judge).
 //!
 //! A new structure is one more row of [`PACKAGES`].
 
@@ -18,6 +20,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 
 use crate::report::Reporter;
+use crate::verify::tool;
 
 mod build;
 mod judge;
@@ -55,7 +58,7 @@ pub(crate) struct Args {
     #[arg(long, default_value_t = 3, value_name = "N")]
     preemptions: u32,
     /// How long one model may run against one mutant.
-    #[arg(long, default_value_t = 20, value_name = "SECONDS")]
+    #[arg(long, default_value_t = 60, value_name = "SECONDS")]
     timeout: u64,
     /// How many models run at a time.
     #[arg(long, default_value_t = 2, value_name = "N")]
@@ -64,7 +67,7 @@ pub(crate) struct Args {
 
 /// Carries out the command; `Ok(false)` says that something was bad and was reported.
 pub(crate) fn main(args: &Args, reporter: &mut Reporter) -> Result<bool> {
-    let root = build::workspace_root()?;
+    let root = tool::workspace_root()?;
     let list = root.join(REVIEWED);
     let text = std::fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
     let mut reviewed = reviewed::Reviewed::parse(&text).with_context(|| list.display().to_string())?;
@@ -80,6 +83,7 @@ pub(crate) fn main(args: &Args, reporter: &mut Reporter) -> Result<bool> {
         preemptions: args.preemptions,
         timeout: Duration::from_secs(args.timeout.max(1)),
         jobs: args.jobs.max(1),
+        scratch: tool::scratch(&root)?,
     };
     let mut models = runner.baseline(&binaries, runner.quick())?;
     let mut sites = judge::sites(&models, &sources);

@@ -7,8 +7,11 @@
 //! | victim | operations through untrusted handles; drops a handle that is latched corrupt and attaches again |
 //! | harness | watches the victim: a signal, a panic, a turn that does not end, an answer that cannot be |
 //!
-//! The structure lies against a page that nobody may touch, what is in front of it and around the victim's buffers
-//! is a canary, and the page through which victim and harness talk is out of the hostile process's reach.
+//! The structure ends where a page begins that nobody may touch. What lies in front of it up to the page's start is
+//! filled with a canary, of which the last 64 bytes are looked at after each turn; before that comes another page
+//! that nobody may touch. The victim's buffers have 64 bytes of canary on both sides. What is written farther away
+//! within a page, and what is only read there, goes unnoticed. The page through which victim and harness talk can
+//! be read by the hostile process and not written.
 //!
 //! A structure joins by a row of [`subjects`]: where its words lie, and a [`Victim`].
 //!
@@ -74,9 +77,9 @@ impl ScribbleRow {
         }
     }
 
-    /// Whether the victim came through.
+    /// Whether the victim came through, and met anything that it had to come through.
     pub(crate) fn is_good(&self) -> bool {
-        self.crashed == 0 && self.hung == 0 && self.operations > 0
+        self.crashed == 0 && self.hung == 0 && self.operations > 0 && self.corrupt > 0
     }
 }
 

@@ -60,6 +60,16 @@ impl Row for StepRow {
     }
 }
 
+/// How fast points of the kill mode were visited, if any were.
+fn speed(points: u64, seconds: f64) -> String {
+    if points == 0 || seconds <= 0.0 {
+        return String::new();
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+    let rate = points as f64 / seconds;
+    format!(", {rate:.0} kill points/s")
+}
+
 /// Explores; true if no point is bad.
 pub(crate) fn main(args: &Args, reporter: &mut Reporter) -> Result<bool> {
     let started = Instant::now();
@@ -74,7 +84,12 @@ pub(crate) fn main(args: &Args, reporter: &mut Reporter) -> Result<bool> {
     let operations = ops::all();
     let operations: Vec<&dyn Operation> = operations.iter().map(AsRef::as_ref).collect();
     let mut printed = Ok(());
+    let (mut killed, mut killing) = (0_u64, 0.0);
     let summary = step(&options, &operations, &mut |row| {
+        if row.mode == Mode::Kill {
+            killed += row.points;
+            killing += row.seconds;
+        }
         let result = reporter.row(&row);
         if printed.is_ok() {
             printed = result;
@@ -92,8 +107,12 @@ pub(crate) fn main(args: &Args, reporter: &mut Reporter) -> Result<bool> {
     printed?;
     let seconds = started.elapsed().as_secs_f64();
     reporter.note(&format!(
-        "\n{} rows, {} points, {} images, {} bad, {seconds:.1} s",
-        summary.rows, summary.points, summary.images, summary.bad
+        "\n{} rows, {} points, {} images, {} bad, {seconds:.1} s{}",
+        summary.rows,
+        summary.points,
+        summary.images,
+        summary.bad,
+        speed(killed, killing)
     ))?;
     Ok(summary.bad == 0)
 }

@@ -254,7 +254,7 @@ impl Run<'_> {
                 }
             }
             if outcome.nice_refused && !core::mem::replace(&mut refused, true) {
-                complain("the kernel refuses negative priorities here: they are run with 0");
+                complain("the kernel refuses negative priorities here: all are left at 0");
             }
             number += u64::from(self.args.round.is_none());
         }

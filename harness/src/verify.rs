@@ -6,8 +6,8 @@
 
 use std::env;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
@@ -17,6 +17,9 @@ use crate::report::{Reporter, Row, complain};
 
 pub(crate) mod fuzz;
 pub(crate) mod sanitize;
+pub(crate) mod tool;
+
+pub(crate) use tool::workspace_root;
 
 /// What to verify, and how long to search.
 #[derive(Clone, Debug, clap::Args)]
@@ -111,42 +114,50 @@ const PASSED: &str = "passed";
 const FAILED: &str = "FAILED";
 
 fn layers(root: &Path, budget: Budget) -> Result<Vec<Layer>> {
-    let cargo = |words: &[&str]| {
-        let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        command.args(words).current_dir(root);
+    let cargo = |command: &str, words: &[&str]| {
+        let mut command = tool::cargo(root, command);
+        command.args(words);
         command
     };
     let harness_path = env::current_exe().context("finding the harness' own executable")?;
     let harness = |words: &[&str]| {
         let mut command = Command::new(&harness_path);
         command.args(words).arg("--json").current_dir(root);
+        tool::die_with_parent(&mut command);
         command
     };
     let with = |mut command: Command, key: &str, value: &str| {
         command.env(key, value);
         command
     };
-    let loom = |words: &[&str]| {
-        let command = cargo(words);
-        with(with(command, "RUSTFLAGS", "--cfg loom"), "LOOM_MAX_PREEMPTIONS", "3")
+    let models = || {
+        let mut command = cargo("test", &["--profile", "loom", "--target-dir", "target/loom"]);
+        command.args(["-p", "tidewire-ring", "--test", "loom_ring", "--test", "loom_twins"]);
+        // The encoded flags would win.
+        command.env("RUSTFLAGS", "--cfg loom").env_remove("CARGO_ENCODED_RUSTFLAGS");
+        command.env("LOOM_MAX_PREEMPTIONS", "3").env_remove("TIDEWIRE_STALE_CAS");
+        command
     };
-    let models =
-        &["test", "--profile", "loom", "--target-dir", "target/loom", "-p", "tidewire-ring", "--tests"];
     let seconds = |n: u64| n.to_string();
     let layer = |name, command, count| Layer { name, command, count };
     Ok(vec![
         layer(
             "tests (units, properties, hostile)",
-            cargo(&["test", "--workspace", "--exclude", "tidewire-benches"]),
+            cargo("test", &["--workspace", "--exclude", "tidewire-benches"]),
             Count::Passed,
         ),
         layer(
-            "tests without std",
-            cargo(&["build", "-p", "tidewire-ring", "--no-default-features"]),
+            "build without std",
+            cargo("build", &["-p", "tidewire-ring", "--no-default-features"]),
             Count::One,
         ),
-        layer("models (loom)", loom(models), Count::Passed),
-        layer("models (loom, stale failures)", with(loom(models), "TIDEWIRE_STALE_CAS", "1"), Count::Passed),
+        layer(
+            "checks of the benchmarks",
+            cargo("test", &["--release", "-p", "tidewire-benches", "--test", "check"]),
+            Count::Passed,
+        ),
+        layer("models (loom)", models(), Count::Passed),
+        layer("models (loom, stale failures)", with(models(), "TIDEWIRE_STALE_CAS", "1"), Count::Passed),
         layer("mutated orderings", harness(&["mutate"]), Count::JsonRows),
         layer("broken twins", harness(&["twins"]), Count::JsonRows),
         layer("every instruction", harness(&["step"]), Count::JsonRows),
@@ -156,15 +167,6 @@ fn layers(root: &Path, budget: Budget) -> Result<Vec<Layer>> {
         layer("fuzzing", harness(&["fuzz", "--seconds", &seconds(budget.fuzz_each)]), Count::JsonRows),
         layer("run", harness(&["run"]), Count::JsonRows),
     ])
-}
-
-/// Where the workspace is: where it was built, or the current directory.
-pub(crate) fn workspace_root() -> Result<PathBuf> {
-    let built = Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_owned);
-    let here = env::current_dir().context("finding the current directory")?;
-    built.into_iter().chain([here]).find(|root| root.join("ring/src/cursor.rs").is_file()).context(
-        "expected to be built from, or started in, the top of the source tree; found no ring/src/cursor.rs",
-    )
 }
 
 fn run(layer: Layer) -> Outcome {
@@ -183,22 +185,32 @@ fn run(layer: Layer) -> Outcome {
     Outcome { layer: name.to_owned(), cases, seconds: started.elapsed().as_secs_f64(), verdict }
 }
 
+/// A started program; killed and waited for if it is dropped before its end.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Ended already, or not wanted any more.
+        let _gone = self.0.kill();
+        let _status = self.0.wait();
+    }
+}
+
 fn execute(mut command: Command, count: Count) -> Result<(u64, bool)> {
     let words = format!("{command:?}");
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("starting {words}"))?;
-    let stdout = child.stdout.take().context("a piped standard output")?;
-    let mut cases = 0;
-    for line in BufReader::new(stdout).lines() {
-        let line = line.with_context(|| format!("reading from {words}"))?;
-        cases += count_line(&line, count);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+    let mut child = Running(child.with_context(|| format!("starting {words}"))?);
+    let stdout = child.0.stdout.take().context("a piped standard output")?;
+    let (mut stdout, mut line, mut cases) = (BufReader::new(stdout), Vec::new(), 0);
+    while stdout.read_until(b'\n', &mut line).with_context(|| format!("reading from {words}"))? > 0 {
+        let text = String::from_utf8_lossy(&line);
+        let text = text.strip_suffix('\n').unwrap_or(&text);
+        cases += count_line(text, count);
         // Passed on to standard error: standard output carries the table, or JSON.
-        let _closed = writeln!(std::io::stderr().lock(), "{line}");
+        let _closed = writeln!(std::io::stderr().lock(), "{text}");
+        line.clear();
     }
-    let status = child.wait().with_context(|| format!("waiting for {words}"))?;
+    let status = child.0.wait().with_context(|| format!("waiting for {words}"))?;
     if !status.success() {
         complain(&format!("{words} ended with {status}"));
     }
@@ -235,6 +247,13 @@ mod tests {
         assert_eq!(count_line("test a ... ok", Count::Passed), 0);
         assert_eq!(count_line("{\"site\":1}", Count::JsonRows), 1);
         assert_eq!(count_line("note", Count::JsonRows), 0);
+    }
+
+    #[test]
+    fn output_that_is_no_text_is_counted_all_the_same() {
+        let mut command = Command::new("printf");
+        command.arg("\\377\\n{\\376}\\nnote\\n{}");
+        assert_eq!(execute(command, Count::JsonRows).unwrap(), (2, true));
     }
 
     #[test]

@@ -207,7 +207,11 @@ fn one_processor_is_enough() {
 fn mappings_differ_where_addresses_are_not_random() {
     let switched = std::thread::spawn(|| {
         // SAFETY: changes how programs that this thread starts are loaded, and nothing else.
-        let _before = unsafe { libc::personality(0x004_0000) };
+        let before = unsafe { libc::personality(0x004_0000) };
+        assert_ne!(before, -1, "{}", std::io::Error::last_os_error());
+        // SAFETY: this argument changes nothing and asks for what is.
+        let now = unsafe { libc::personality(0xffff_ffff) };
+        assert_eq!(now & 0x004_0000, 0x004_0000, "addresses are still random");
         run(&["--json", "--messages", "500"])
     });
     let ended = switched.join().unwrap();

@@ -17,14 +17,15 @@ fn a_child_that_fails_stalls_or_mumbles_is_reported_with_what_it_said() {
     let reports = [
         (
             "fail",
+            "5000",
             "ended with exit status 1, after at least 3000 messages; it said: tidewire-harness: told to fail",
         ),
-        ("stall", "waits in vain for"),
-        ("mumble", "the producer ended well, but its result cannot be read"),
+        ("stall", "1000", "waits in vain for"),
+        ("mumble", "5000", "the producer ended well, but its result cannot be read"),
     ];
-    for (fault, report) in reports {
+    for (fault, patience_ms, report) in reports {
         let few = ["--json", "--structure", "ring-bytes", "--payload", "64", "--messages", "3000"];
-        let ended = run(&[&few[..], &["--patience-ms", "1000", "--fault", fault]].concat());
+        let ended = run(&[&few[..], &["--patience-ms", patience_ms, "--fault", fault]].concat());
         assert_eq!(ended.status.code(), Some(1), "{fault}");
         assert!(ended.err.contains(report), "{fault}: {}", ended.err);
         assert_eq!(ended.rows()[0]["sent"], 3000, "{fault}");

@@ -139,9 +139,9 @@ fn every_twin_is_caught_and_the_right_ring_is_not() {
     assert!(output.status.success(), "{rows:?}\n{}", stderr(&output));
     assert!(rows.iter().all(|row| row["caught"] == true), "{rows:?}");
     let names: Vec<&str> = rows.iter().map(|row| row["twin"].as_str().unwrap()).collect();
-    for name in ["twin-early-acknowledge", "twin-early-release", "twin-stuck"] {
-        assert!(names.contains(&name), "{names:?}");
-    }
+    let expected =
+        ["twin-early-acknowledge", "twin-early-release", "twin-blind-empty", "twin-blind-full", "twin-stuck"];
+    assert_eq!(names, expected);
 }
 
 #[test]
@@ -191,6 +191,33 @@ fn bad_arguments_are_named() {
     }
 }
 
+/// A running `stress`, killed and waited for when the test ends before it.
+struct Running(Option<Child>);
+
+impl Running {
+    fn start(mut command: Command) -> Self {
+        Self(Some(command.spawn().unwrap()))
+    }
+
+    fn child(&mut self) -> &mut Child {
+        self.0.as_mut().unwrap()
+    }
+
+    fn output(mut self) -> Output {
+        self.0.take().unwrap().wait_with_output().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            // Mostly it has ended.
+            let _gone = child.kill();
+            let _status = child.wait();
+        }
+    }
+}
+
 /// The children of a running `stress`.
 fn children(of: &Child) -> Vec<u32> {
     let path = format!("/proc/{0}/task/{0}/children", of.id());
@@ -205,7 +232,7 @@ fn alive(pid: u32) -> bool {
 }
 
 fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let until = Instant::now() + Duration::from_secs(20);
+    let until = Instant::now() + Duration::from_secs(60);
     while !holds() {
         assert!(Instant::now() < until, "{what}");
         std::thread::sleep(Duration::from_millis(2));
@@ -221,11 +248,13 @@ fn send(pid: u32, signal: Signal) {
 #[test]
 fn an_interrupted_or_killed_stress_leaves_no_process() {
     for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
-        let mut parent =
-            command(&["--seconds", "30"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut command = command(&["--seconds", "30"]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let mut parent = Running::start(command);
+        let parent = parent.child();
         let mut seen = Vec::new();
         eventually("two children", || {
-            seen = children(&parent);
+            seen = children(parent);
             seen.len() >= 2
         });
         // A stopped child must go, too.
@@ -239,19 +268,17 @@ fn an_interrupted_or_killed_stress_leaves_no_process() {
 
 #[test]
 fn a_death_that_nobody_planned_is_reported() {
-    let parent = command(&["--seconds", "10", "--structure", "ring-fixed", "--payload", "8", "--json"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut command = command(&["--seconds", "10", "--structure", "ring-fixed", "--payload", "8", "--json"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut parent = Running::start(command);
     // Some of these hit a process that the plan kills at the same time; hardly all.
     for _ in 0..40 {
-        for pid in children(&parent) {
+        for pid in children(parent.child()) {
             send(pid, Signal::KILL);
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    let output = parent.wait_with_output().unwrap();
+    let output = parent.output();
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("ended with signal: 9 (SIGKILL)"), "{}", stderr(&output));
 }

@@ -35,7 +35,7 @@ fn empty(_: Region<Untrusted>) -> Result<(), Box<dyn std::error::Error + Send + 
 
 const RACERS: u64 = 4;
 const ROUNDS: u64 = 150;
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Meets the others at a word of shared memory, then tries to create; opens what somebody else created.
 fn race(place: &str, named: bool) {

@@ -22,7 +22,7 @@ fn create_for_ever(options: &SegmentOptions) -> ! {
     report("ready");
     let started = Instant::now();
     for round in 0_u64.. {
-        assert!(started.elapsed() < Duration::from_secs(20), "nobody kills this process");
+        assert!(started.elapsed() < Duration::from_secs(60), "nobody kills this process");
         let name = format!("victim-{}", round % 4);
         let init = |region| {
             fill(&region, FILLED);

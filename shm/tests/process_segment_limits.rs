@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use process_segment_peer::{bytes, fill, peer, report, reports, role};
@@ -205,23 +205,38 @@ fn modes_do_not_depend_on_the_umask() {
     assert_eq!(fs::read_dir(place.path()).unwrap().count(), 4);
 }
 
-/// Creates a segment in the default directory, and tells where it turned up.
+/// Creates a segment in the default directory, and tells where it turned up. Others may have segments there.
 fn create_in_the_default_directory(candidate: &str) {
-    assert!(Segment::list().unwrap().is_empty());
-    assert!(matches!(Segment::open("default"), Err(SegmentError::NotFound { .. })));
-    let segment = Segment::create("default", 1, empty).unwrap();
+    let name = format!("default-{}", std::process::id());
+    let name = name.as_str();
+    let is_listed = || Segment::list().unwrap().iter().any(|listed| listed.as_str() == name);
+    assert!(!is_listed());
+    assert!(matches!(Segment::open(name), Err(SegmentError::NotFound { .. })));
     let fallback = format!("/dev/shm/tidewire-{}", geteuid().as_raw());
-    for directory in [Path::new(&fallback), &Path::new(candidate).join("tidewire")] {
-        if directory.join("default").exists() {
-            assert_eq!(fs::metadata(directory).unwrap().mode() & 0o7777, 0o700);
-            report(directory.to_str().unwrap());
+    let directories = [Path::new(&fallback).to_path_buf(), Path::new(candidate).join("tidewire")];
+    let segment = Segment::create(name, 1, empty).unwrap();
+    let places: Vec<_> = directories.iter().filter(|directory| directory.join(name).exists()).collect();
+    let modes: Vec<_> = places.iter().map(|place| fs::metadata(place).unwrap().mode() & 0o7777).collect();
+    let listed = is_listed();
+    let again = Segment::open_or_create(name, 1, empty).map(|again| again.is_created());
+    // What could fail from here on leaves nothing behind.
+    Segment::open(name).unwrap().withdraw().unwrap();
+    assert!(matches!(Segment::unlink(name), Err(SegmentError::NotFound { .. })));
+    drop(segment);
+    assert!(listed && !again.unwrap());
+    assert_eq!((places.len(), modes.as_slice()), (1, &[0o700][..]), "{places:?}");
+    report(places[0].to_str().unwrap());
+}
+
+/// A directory that is removed with the test, if it is the test that brought it, and nobody else uses it by now.
+struct Brought(Option<PathBuf>);
+
+impl Drop for Brought {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            let _in_use = fs::remove_dir(path);
         }
     }
-    assert_eq!(Segment::list().unwrap().len(), 1);
-    assert!(!Segment::open_or_create("default", 1, empty).unwrap().is_created());
-    Segment::open("default").unwrap().withdraw().unwrap();
-    assert!(matches!(Segment::unlink("default"), Err(SegmentError::NotFound { .. })));
-    drop(segment);
 }
 
 #[test]
@@ -248,6 +263,8 @@ fn names_live_in_a_runtime_directory_in_memory_or_in_shared_memory() {
         reports(&output.unwrap()).remove(0)
     };
     let fallback = format!("/dev/shm/tidewire-{}", geteuid().as_raw());
+    let is_new = !Path::new(&fallback).exists();
+    let _brought = Brought(is_new.then(|| PathBuf::from(&fallback)));
     let disk =
         tempfile::Builder::new().permissions(Permissions::from_mode(0o700)).tempdir_in("/var/tmp").unwrap();
     let memory = Path::new("/dev/shm");

@@ -309,12 +309,13 @@ impl<'a> Sweep<'a> {
     }
 
     fn flip(&mut self) -> Done<()> {
-        let Some(path) = self.reference(Script::Victim, false)? else {
+        let Some(path) = self.reference(Script::Victim, true)? else {
             return Ok(());
         };
         let words = self.operation.control_words();
         let mut random = self.options.seed;
-        for point in 0..path.last() {
+        // A lie is the same to the victim from one access to the segment to the next.
+        for point in path.stops(true).into_iter().filter(|point| *point < path.last()) {
             for &word in &words {
                 random = scrambled(random);
                 for lie in lies(self.operation.capacity(), random) {

@@ -19,7 +19,7 @@ impl Clock {
     /// Ticks after which a store is surely seen by other processors: at least 10 us at 5 GHz.
     pub(crate) const SETTLE: u64 = 50_000;
 
-    /// The counter, if the kernel says that it runs steadily and never stops.
+    /// The counter, if the kernel says that it runs steadily and never stops, and uses it itself.
     pub(crate) fn of_this_machine() -> Self {
         static CLOCK: OnceLock<Clock> = OnceLock::new();
         *CLOCK.get_or_init(|| {
@@ -29,9 +29,12 @@ impl Clock {
                     .iter()
                     .all(|wanted| flags.split_whitespace().any(|flag| flag == *wanted))
             };
+            // Where the kernel itself does not trust the counter, neither do we.
+            let path = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
+            let trusted = is_trusted(fs::read_to_string(path).unwrap_or_default().trim());
             let mut flags = text.lines().filter(|line| line.starts_with("flags")).peekable();
             let known = cfg!(target_arch = "x86_64") && flags.peek().is_some();
-            if known && flags.all(steady) { Self::Counter } else { Self::None }
+            if known && trusted && flags.all(steady) { Self::Counter } else { Self::None }
         })
     }
 
@@ -66,5 +69,22 @@ impl Clock {
             }
             _ => 0,
         }
+    }
+}
+
+/// Whether a clock source of the kernel is the counter, or a hypervisor's page over it.
+fn is_trusted(source: &str) -> bool {
+    matches!(source, "tsc" | "kvm-clock") || source.starts_with("hyperv")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_sources_over_the_counter_are_trusted() {
+        let trusted = ["tsc", "kvm-clock", "hyperv_clocksource_tsc_page"];
+        assert!(trusted.into_iter().all(is_trusted));
+        assert!(!["", "hpet", "acpi_pm", "xen", "jiffies", "tsc-early"].into_iter().any(is_trusted));
     }
 }

@@ -1,27 +1,13 @@
-//! Finds the workspace and builds its models.
+//! Builds the models of the workspace.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::{env, io};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 
 use super::Package;
-
-/// The root of the workspace: where this program was built, or around the current directory.
-pub(super) fn workspace_root() -> Result<PathBuf> {
-    let is_root = |path: &Path| path.join("Cargo.toml").is_file() && path.join(super::REVIEWED).is_file();
-    let built = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
-    let here = env::current_dir().context("cannot tell the current directory")?;
-    let found = built.into_iter().chain(here.ancestors()).find(|path| is_root(path));
-    found.map(Path::to_path_buf).ok_or_else(|| {
-        anyhow!(
-            "expected the Tidewire workspace (with {}) where this program was built or around {}, found none",
-            super::REVIEWED,
-            here.display()
-        )
-    })
-}
+use crate::verify::tool;
 
 /// Builds the models of the packages, in a target directory of their own, and returns their binaries.
 pub(super) fn models(root: &Path, packages: &[Package]) -> Result<Vec<PathBuf>> {
@@ -35,13 +21,12 @@ pub(super) fn models(root: &Path, packages: &[Package]) -> Result<Vec<PathBuf>> 
 }
 
 fn build(root: &Path, package: &str, test: &str) -> Result<PathBuf> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let cargo = tool::cargo_name();
     let flags = env::var("RUSTFLAGS").unwrap_or_default();
     let flags = if flags.contains("--cfg loom") { flags } else { format!("{flags} --cfg loom") };
-    let mut command = Command::new(&cargo);
+    let mut command = tool::cargo(root, "test");
     command
-        .current_dir(root)
-        .args(["test", "--package", package, "--profile", "loom", "--test", test])
+        .args(["--package", package, "--profile", "loom", "--test", test])
         .args(["--no-run", "--message-format", "json-render-diagnostics"])
         .arg("--target-dir")
         .arg(root.join("target").join("loom"))
@@ -94,7 +79,7 @@ mod tests {
 
     #[test]
     fn every_package_of_the_table_is_there() {
-        let root = workspace_root().unwrap();
+        let root = tool::workspace_root().unwrap();
         for package in super::super::PACKAGES {
             assert!(root.join(package.sources).is_dir(), "{}", package.name);
             for except in package.except {

@@ -29,6 +29,10 @@ pub(super) enum Verdict {
     Survived,
     /// No model failed, and at least one did not end in time.
     Timeout,
+    /// No model failed, and at least one ended as no test ends.
+    Error,
+    /// Orderings are imported by their own names, or by another one, where they would not be found.
+    Import,
     /// The ordering stands in the sources and no model reaches it.
     Unreached,
     /// An entry of the reviewed list that excuses nothing.
@@ -102,6 +106,13 @@ pub(super) fn judge(
         Some(mutant(models, reached, tried, reviewed))
     }));
     rows.extend(unreached(sources, sites, reviewed));
+    rows.extend(sources.iter().flat_map(Source::imports).map(|at| Row {
+        site: format!("{}:{}", at.file, at.line),
+        ordering: "-".to_owned(),
+        mutant: "-".to_owned(),
+        verdict: Verdict::Import,
+        model: "expected every ordering as `Ordering::Name`".to_owned(),
+    }));
     rows.extend(reviewed.stale().map(|(key, line)| Row {
         site: format!("reviewed list, line {line}"),
         ordering: "-".to_owned(),
@@ -126,6 +137,8 @@ fn broken(models: &[Model]) -> Vec<Row> {
             Fate::Passed => {}
             Fate::Failed => rows.push(row(model, "fails unchanged")),
             Fate::TimedOut => rows.push(row(model, "does not end unchanged")),
+            Fate::Refused => rows.push(row(model, "fails unchanged, in the seam")),
+            Fate::Broke(status) => rows.push(row(model, &format!("ends unchanged with {status}"))),
         }
         rows.extend(model.unreadable.iter().map(|error| row(model, error)));
     }
@@ -144,6 +157,9 @@ fn mutant(models: &[Model], reached: &Reached, tried: &Tried, reviewed: &mut Rev
     };
     if let Some(model) = tried.killer {
         return row(Verdict::Killed, name(model));
+    }
+    if let Some((model, error)) = &tried.error {
+        return row(Verdict::Error, format!("{}: {error}", name(*model)));
     }
     let mutation = format!("{} {}->{}", site.kind, site.order, tried.to);
     if let Some(reason) = reviewed.survivor(&site.at.file, function, &mutation) {
@@ -205,6 +221,7 @@ mod tests {
             binary: PathBuf::new(),
             name: name.to_owned(),
             time: Duration::from_millis(millis),
+            bound: 1,
             fate: Fate::Passed,
             sites: records.iter().map(|record| Site::parse(record).unwrap()).collect(),
             unreadable: Vec::new(),
@@ -216,7 +233,11 @@ mod tests {
     }
 
     fn killed(site: usize, killer: usize) -> Tried {
-        Tried { site, to: Order::Relaxed, killer: Some(killer), timed_out: None }
+        Tried { site, to: Order::Relaxed, killer: Some(killer), timed_out: None, error: None }
+    }
+
+    fn unkilled(site: usize) -> Tried {
+        Tried { killer: None, ..killed(site, 0) }
     }
 
     fn verdicts(models: &[Model], tried: &[Tried], list: &str) -> Vec<(Verdict, String)> {
@@ -238,7 +259,8 @@ mod tests {
     #[test]
     fn a_planted_survivor_is_bad_unless_reviewed() {
         let models = [model("m", 1, &[STORE, LOAD])];
-        let tried = [killed(0, 0), Tried { site: 1, to: Order::Relaxed, killer: None, timed_out: None }];
+        let tried =
+            [killed(0, 0), Tried { site: 1, to: Order::Relaxed, killer: None, timed_out: None, error: None }];
         let rows = verdicts(&models, &tried, "");
         assert_eq!(rows.last().unwrap().0, Verdict::Survived);
         assert!(rows.last().unwrap().0.bad());
@@ -259,7 +281,8 @@ mod tests {
     #[test]
     fn an_entry_for_another_function_excuses_nothing() {
         let models = [model("m", 1, &[STORE, LOAD])];
-        let tried = [killed(0, 0), Tried { site: 1, to: Order::Relaxed, killer: None, timed_out: None }];
+        let tried =
+            [killed(0, 0), Tried { site: 1, to: Order::Relaxed, killer: None, timed_out: None, error: None }];
         let rows = verdicts(&models, &tried, "survives a/src/b.rs put load Acquire->Relaxed: why");
         let verdicts: Vec<_> = rows.iter().map(|(verdict, _)| *verdict).collect();
         assert_eq!(verdicts, [Verdict::Killed, Verdict::Survived, Verdict::Stale]);
@@ -285,10 +308,31 @@ mod tests {
     #[test]
     fn a_mutant_that_hangs_its_models_is_no_kill() {
         let models = [model("m", 1, &[STORE, LOAD])];
-        let tried = [killed(0, 0), Tried { site: 1, to: Order::Relaxed, killer: None, timed_out: Some(0) }];
+        let tried = [
+            killed(0, 0),
+            Tried { site: 1, to: Order::Relaxed, killer: None, timed_out: Some(0), error: None },
+        ];
         let rows = verdicts(&models, &tried, "");
         assert_eq!(rows.last().unwrap(), &(Verdict::Timeout, "m".to_owned()));
         assert!(rows.last().unwrap().0.bad());
+    }
+
+    #[test]
+    fn a_model_that_ends_as_no_test_ends_is_no_kill_and_no_entry_excuses_it() {
+        let models = [model("m", 1, &[STORE, LOAD])];
+        let error = Some((0, "signal".to_owned()));
+        let tried = [killed(0, 0), Tried { error, ..unkilled(1) }];
+        let rows = verdicts(&models, &tried, "survives a/src/b.rs get load Acquire->Relaxed: why");
+        assert_eq!(rows[1], (Verdict::Error, "m: signal".to_owned()));
+        assert!(rows[1].0.bad());
+    }
+
+    #[test]
+    fn an_import_of_orderings_is_bad() {
+        let text = "use a::Ordering;\nuse a::Ordering::{Acquire};\n";
+        let rows = judge(&[], &[Source::new(FILE.to_owned(), text)], &[], &[], &mut Reviewed::default());
+        assert_eq!(rows.iter().map(|row| row.verdict).collect::<Vec<_>>(), [Verdict::Import]);
+        assert!(Verdict::Import.bad());
     }
 
     #[test]

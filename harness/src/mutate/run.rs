@@ -2,23 +2,36 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use std::{env, fs, process, thread};
+use std::{env, fs, thread};
 
 use anyhow::{Context as _, Result, bail};
+use tempfile::TempDir;
 
 use super::judge::Reached;
 use super::site::{Order, Site};
+use crate::verify::tool;
+
+/// The variables of the seam.
+const RECORD: &str = "TIDEWIRE_ORD_RECORD";
+const MUTANT: &str = "TIDEWIRE_ORD_MUTANT";
+/// The status of a test binary of which a test failed.
+const TEST_FAILED: i32 = 101;
 
 /// How a model ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Passed,
+    /// The test failed, and not because the seam did not understand what it was told.
     Failed,
     TimedOut,
+    /// The seam did not understand its mutant.
+    Refused,
+    /// As no test ends: by a signal, or with a status that is none of a test binary.
+    Broke(ExitStatus),
 }
 
 /// A model and what it did unchanged.
@@ -27,6 +40,8 @@ pub(super) struct Model {
     pub(super) binary: PathBuf,
     pub(super) name: String,
     pub(super) time: Duration,
+    /// The preemption bound that it was run with.
+    pub(super) bound: u32,
     pub(super) fate: Fate,
     pub(super) sites: Vec<Site>,
     /// What is wrong with its record.
@@ -43,36 +58,34 @@ pub(super) struct Tried {
     pub(super) killer: Option<usize>,
     /// The last model that did not end.
     pub(super) timed_out: Option<usize>,
+    /// The last model that said nothing by how it ended, and why not.
+    pub(super) error: Option<(usize, String)>,
 }
 
 /// How models are run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Runner {
     /// The preemption bound that decides about a survivor.
     pub(super) preemptions: u32,
     pub(super) timeout: Duration,
     pub(super) jobs: usize,
+    /// Where records and outputs are kept while they are needed.
+    pub(super) scratch: TempDir,
 }
 
-/// A folder for records, removed with everything in it.
-struct Scratch(PathBuf);
+/// A started model; killed and waited for if it is dropped before its end.
+struct Running(Child);
 
-impl Scratch {
-    fn new() -> Result<Self> {
-        static NUMBER: AtomicUsize = AtomicUsize::new(0);
-        // ORD own: Relaxed, a counter of this process: each folder has a name of its own.
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = env::temp_dir().join(format!("tidewire-mutate-{}-{number}", process::id()));
-        fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
+impl Drop for Running {
     fn drop(&mut self) {
-        let _left_behind = fs::remove_dir_all(&self.0);
+        // Ended already, or not wanted any more.
+        let _gone = self.0.kill();
+        let _status = self.0.wait();
     }
 }
+
+/// What was found by running models unchanged with a larger bound than that of the first run.
+type Sound = Mutex<Vec<((usize, u32), Fate)>>;
 
 impl Runner {
     /// The preemption bound that kills most mutants, in a tenth of the time.
@@ -89,16 +102,16 @@ impl Runner {
         if jobs.is_empty() {
             bail!("expected at least one model, found none in {binaries:?}: was it built with `--cfg loom`?");
         }
-        let scratch = Scratch::new()?;
         let models = self.each(jobs.len(), |number| {
             let (binary, name) = jobs.get(number)?;
-            let record = scratch.0.join(number.to_string());
+            let record = self.file();
             let start = Instant::now();
-            let fate = self.run((binary, name), preemptions, "TIDEWIRE_ORD_RECORD", record.as_os_str());
+            let fate = self.run((binary, name), preemptions, Some((RECORD, record.as_os_str())));
             let time = start.elapsed();
             Some(fate.map(|fate| {
                 let (sites, unreadable) = read_record(&record);
-                Model { binary: binary.clone(), name: name.clone(), time, fate, sites, unreadable }
+                let (binary, name) = (binary.clone(), name.clone());
+                Model { binary, name, time, bound: preemptions, fate, sites, unreadable }
             }))
         });
         models.into_iter().flatten().collect()
@@ -106,13 +119,14 @@ impl Runner {
 
     /// Tries every mutant of every site, level by level: a weaker level only if one of the level before survived.
     pub(super) fn mutants(&self, models: &[Model], sites: &[Reached]) -> Result<Vec<Tried>> {
+        let sound = Sound::default();
         let tried = self.each(sites.len(), |number| {
             let reached = sites.get(number)?;
             let mut tried = Vec::new();
             for level in reached.site.order.levels(reached.site.kind) {
                 let before = tried.len();
                 for to in *level {
-                    match self.mutant(models, number, reached, *to) {
+                    match self.mutant((models, &sound), number, reached, *to) {
                         Ok(result) => tried.push(result),
                         Err(error) => return Some(Err(error)),
                     }
@@ -127,26 +141,67 @@ impl Runner {
         Ok(tried?.into_iter().flatten().collect())
     }
 
-    fn mutant(&self, models: &[Model], number: usize, reached: &Reached, to: Order) -> Result<Tried> {
-        let mut tried = Tried { site: number, to, killer: None, timed_out: None };
+    fn mutant(
+        &self,
+        (models, sound): (&[Model], &Sound),
+        number: usize,
+        reached: &Reached,
+        to: Order,
+    ) -> Result<Tried> {
+        let mut tried = Tried { site: number, to, killer: None, timed_out: None, error: None };
         let value = reached.site.mutant(to);
         let bounds = [self.quick(), self.preemptions];
         let bounds = if self.quick() == self.preemptions { bounds.get(..1) } else { bounds.get(..) };
         for (bound, number) in
-            bounds.into_iter().flatten().flat_map(|b| reached.models.iter().map(move |m| (b, m)))
+            bounds.into_iter().flatten().flat_map(|b| reached.models.iter().map(move |m| (*b, *m)))
         {
-            let Some(model) = models.get(*number) else { continue };
-            let variable = "TIDEWIRE_ORD_MUTANT";
-            match self.run((&model.binary, &model.name), *bound, variable, value.as_ref())? {
-                Fate::Failed => {
-                    tried.killer = Some(*number);
-                    break;
+            let Some(model) = models.get(number) else { continue };
+            let mut error = |what| tried.error = Some((number, what));
+            match self.run((&model.binary, &model.name), bound, Some((MUTANT, value.as_ref())))? {
+                Fate::Failed => match self.unchanged((number, model), bound, sound)? {
+                    Fate::Passed => {
+                        tried.killer = Some(number);
+                        break;
+                    }
+                    fate => error(format!("with {bound} preemptions it does not pass unchanged: {fate:?}")),
+                },
+                Fate::TimedOut => tried.timed_out = Some(number),
+                Fate::Refused => error(format!("{MUTANT} was not understood: `{value}`")),
+                Fate::Broke(status) => {
+                    error(format!(
+                        "expected a test that passes or fails (status {TEST_FAILED}), found {status}"
+                    ));
                 }
-                Fate::TimedOut => tried.timed_out = Some(*number),
                 Fate::Passed => {}
             }
         }
         Ok(tried)
+    }
+
+    /// How a model ends unchanged with this bound: one that does not pass kills nothing.
+    fn unchanged(&self, (number, model): (usize, &Model), bound: u32, sound: &Sound) -> Result<Fate> {
+        if bound <= model.bound {
+            return Ok(model.fate);
+        }
+        let known = |sound: &Vec<((usize, u32), Fate)>| {
+            sound.iter().find(|(key, _)| *key == (number, bound)).map(|(_, fate)| *fate)
+        };
+        if let Some(fate) = sound.lock().ok().and_then(|sound| known(&sound)) {
+            return Ok(fate);
+        }
+        let fate = self.run((&model.binary, &model.name), bound, None)?;
+        if let Ok(mut sound) = sound.lock() {
+            sound.push(((number, bound), fate));
+        }
+        Ok(fate)
+    }
+
+    /// A file of its own in the scratch directory; it is not there yet.
+    fn file(&self) -> PathBuf {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        // ORD own: Relaxed, a counter of this process: each file has a name of its own.
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        self.scratch.path().join(number.to_string())
     }
 
     /// Does `count` jobs, as many at a time as may be, and returns the results in order.
@@ -175,8 +230,13 @@ impl Runner {
         results.into_iter().map(|(_, result)| result).collect()
     }
 
-    /// Runs one model, a test of a binary, with one variable of the seam set.
-    fn run(&self, (binary, name): (&Path, &str), bound: u32, variable: &str, value: &OsStr) -> Result<Fate> {
+    /// Runs one model, a test of a binary, with at most one variable of the seam set.
+    fn run(
+        &self,
+        (binary, name): (&Path, &str),
+        bound: u32,
+        variable: Option<(&str, &OsStr)>,
+    ) -> Result<Fate> {
         let mut command = Command::new(binary);
         command.args(["--exact", name, "--test-threads", "1"]);
         for (variable, _) in env::vars_os() {
@@ -186,18 +246,36 @@ impl Runner {
                 command.env_remove(&variable);
             }
         }
-        command.env(variable, value).env("LOOM_MAX_PREEMPTIONS", bound.to_string());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut child = command.spawn().with_context(|| format!("cannot run {}", binary.display()))?;
+        command.envs(variable).env("LOOM_MAX_PREEMPTIONS", bound.to_string());
+        let path = self.file();
+        let said =
+            fs::File::create_new(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        let also = said.try_clone().context("cannot share a file for output")?;
+        command.stdin(Stdio::null()).stdout(said).stderr(also);
+        tool::die_with_parent(&mut command);
+        let child = command.spawn().with_context(|| format!("cannot run {}", binary.display()))?;
+        let fate = self.fate(Running(child), &path);
+        let _left_behind = fs::remove_file(&path);
+        fate
+    }
+
+    /// Waits for the end of a model, but not for ever.
+    fn fate(&self, mut child: Running, said: &Path) -> Result<Fate> {
         let deadline = Instant::now() + self.timeout;
         let mut pause = Duration::from_micros(500);
         loop {
-            if let Some(status) = child.try_wait()? {
-                return Ok(if status.success() { Fate::Passed } else { Fate::Failed });
+            if let Some(status) = child.0.try_wait()? {
+                return Ok(match status.code() {
+                    Some(0) => Fate::Passed,
+                    Some(TEST_FAILED) => {
+                        let said = fs::read(said).context("cannot read what a model said")?;
+                        let refused = String::from_utf8_lossy(&said).contains(MUTANT);
+                        if refused { Fate::Refused } else { Fate::Failed }
+                    }
+                    _ => Fate::Broke(status),
+                });
             }
             if Instant::now() >= deadline {
-                child.kill()?;
-                child.wait()?;
                 return Ok(Fate::TimedOut);
             }
             thread::sleep(pause);
@@ -252,7 +330,8 @@ mod tests {
     }
 
     fn runner(jobs: usize) -> Runner {
-        Runner { preemptions: 1, timeout: Duration::from_secs(60), jobs }
+        let scratch = tempfile::tempdir().unwrap();
+        Runner { preemptions: 1, timeout: Duration::from_secs(60), jobs, scratch }
     }
 
     #[test]
@@ -289,13 +368,17 @@ mod tests {
     fn the_driver_tells_a_killed_mutant_from_a_survivor_and_a_hang() {
         let site = "a/src/b.rs:2:13 store";
         let cases = [
-            ("*) exit 1", Some(0), None),
-            ("*) exit 0", None, None),
-            ("*) exec sleep 60", None, Some(0)),
+            ("*) exit 101", Some(0), None, None),
+            ("*) exit 0", None, None, None),
+            ("*) exec sleep 60", None, Some(0), None),
             // Proof that the mutant is what the seam reads.
-            ("'a/src/b.rs:2:13 store Relaxed') exit 1", Some(0), None),
+            ("'a/src/b.rs:2:13 store Relaxed') exit 101", Some(0), None, None),
+            // Neither is a test that failed.
+            ("*) exit 1", None, None, Some("found exit status: 1")),
+            ("*) kill -9 $$", None, None, Some("SIGKILL")),
+            ("*) echo TIDEWIRE_ORD_MUTANT: expected more; exit 101", None, None, Some("not understood")),
         ];
-        for (arm, killer, timed_out) in cases {
+        for (arm, killer, timed_out, error) in cases {
             let folder = tempfile::tempdir().unwrap();
             let body = format!(
                 "if [ -n \"$TIDEWIRE_ORD_RECORD\" ]; then echo '{site} Release' > $TIDEWIRE_ORD_RECORD; exit 0; fi\n\
@@ -314,6 +397,9 @@ mod tests {
             let tried = runner.mutants(&models, &sites).unwrap();
             assert_eq!(tried.len(), 1, "{arm}");
             assert_eq!((tried[0].killer, tried[0].timed_out), (killer, timed_out), "{arm}");
+            let found = tried[0].error.as_ref().map(|(_, text)| text.as_str());
+            assert_eq!(found.is_some(), error.is_some(), "{arm}: {found:?}");
+            assert!(found.unwrap_or_default().contains(error.unwrap_or_default()), "{arm}: {found:?}");
         }
     }
 
@@ -322,7 +408,7 @@ mod tests {
         for (full, killer) in [(3, Some(0)), (1, None)] {
             let folder = tempfile::tempdir().unwrap();
             let body = "if [ -n \"$TIDEWIRE_ORD_RECORD\" ]; then echo 'a/src/b.rs:2:13 store Release' \
-                        > $TIDEWIRE_ORD_RECORD; exit 0; fi\n[ $LOOM_MAX_PREEMPTIONS != 3 ]";
+                        > $TIDEWIRE_ORD_RECORD; exit 0; fi\n[ -z \"$TIDEWIRE_ORD_MUTANT\" ] || [ $LOOM_MAX_PREEMPTIONS != 3 ] || exit 101";
             let binary = script(folder.path(), body);
             let runner = Runner { preemptions: full, ..runner(1) };
             let models = runner.baseline(&[binary], runner.quick()).unwrap();
@@ -335,8 +421,24 @@ mod tests {
     }
 
     #[test]
+    fn a_model_that_fails_unchanged_with_the_deciding_bound_kills_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let body = "if [ -n \"$TIDEWIRE_ORD_RECORD\" ]; then echo 'a/src/b.rs:2:13 store Release' \
+                    > $TIDEWIRE_ORD_RECORD; exit 0; fi\n[ $LOOM_MAX_PREEMPTIONS != 3 ] || exit 101";
+        let binary = script(folder.path(), body);
+        let runner = Runner { preemptions: 3, ..runner(1) };
+        let models = runner.baseline(&[binary], runner.quick()).unwrap();
+        let text = "fn put() {\n  self.tail.store(1, Ordering::Release);\n}\n";
+        let sources = [super::super::source::Source::new("a/src/b.rs".to_owned(), text)];
+        let sites = super::super::judge::sites(&models, &sources);
+        let tried = runner.mutants(&models, &sites).unwrap();
+        assert_eq!((tried.len(), tried[0].killer), (1, None));
+        assert!(tried[0].error.as_ref().unwrap().1.contains("does not pass unchanged"), "{tried:?}");
+    }
+
+    #[test]
     fn a_milder_mutant_that_is_killed_spares_the_weaker_ones() {
-        for (arm, expected) in [("*) exit 1", 2), ("*Relaxed) exit 1", 3)] {
+        for (arm, expected) in [("*) exit 101", 2), ("*Relaxed) exit 101", 3)] {
             let folder = tempfile::tempdir().unwrap();
             let body = format!(
                 "if [ -n \"$TIDEWIRE_ORD_RECORD\" ]; then echo 'a/src/b.rs:2:13 rmw AcqRel' > $TIDEWIRE_ORD_RECORD; \

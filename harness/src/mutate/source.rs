@@ -85,6 +85,28 @@ impl Source {
         found
     }
 
+    /// Imports by which an ordering could stand somewhere without `Ordering::` in front of it.
+    pub(super) fn imports(&self) -> Vec<At> {
+        const NAME: &str = "Ordering";
+        let mut found = Vec::new();
+        let mut in_use = false;
+        for (number, line) in self.lines.iter().enumerate() {
+            let text: String = line.iter().map(|c| if c.is_ascii() { *c } else { '?' }).collect();
+            in_use |= text.split(|c| !is_word(c)).any(|word| word == "use");
+            for (column, _) in text.match_indices(NAME) {
+                let rest = text.get(column + NAME.len()..).unwrap_or_default().trim_start();
+                let variants = rest.strip_prefix("::").map(str::trim_start);
+                let renamed = rest.strip_prefix("as").is_some_and(|rest| rest.starts_with(' '));
+                let listed = variants.is_some_and(|rest| rest.starts_with(['{', '*']));
+                if in_use && (renamed || variants.is_some()) || listed {
+                    found.push(self.at(number, column));
+                }
+            }
+            in_use &= !text.contains(';');
+        }
+        found
+    }
+
     fn at(&self, line: usize, column: usize) -> At {
         let number = |n: usize| u32::try_from(n + 1).unwrap_or(u32::MAX);
         At { file: self.path.clone(), line: number(line), column: number(column) }
@@ -281,6 +303,26 @@ mod tests {
             found("fn five() {\n  let o = Ordering::SeqCst;\n}"),
             [(2, 11, Order::SeqCst, "five".to_owned())]
         );
+    }
+
+    #[test]
+    fn imports_that_hide_orderings_are_found() {
+        let places = |text: &str| {
+            let source = Source::new("x".to_owned(), text);
+            source.imports().iter().map(|at| (at.line, at.column)).collect::<Vec<_>>()
+        };
+        for (text, expected) in [
+            ("use a::Ordering::{Acquire, Release};", (1, 8)),
+            ("use a::Ordering::*;", (1, 8)),
+            ("  pub(crate) use a::Ordering::Acquire;", (1, 21)),
+            ("use a::{B, Ordering as O};", (1, 12)),
+            ("use a::{\n  b::C,\n  Ordering::Release,\n};", (3, 3)),
+        ] {
+            assert_eq!(places(text), [expected], "{text}");
+        }
+        let fine = "use a::{B, Ordering};\nfn f() { x.load(Ordering::Acquire); }\n// use a::Ordering::*;\n\
+                    fn g(ordering: Ordering) { let because = 1; }";
+        assert_eq!(places(fine), []);
     }
 
     #[test]

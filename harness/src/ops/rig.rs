@@ -44,8 +44,12 @@ pub(super) trait Rig: 'static {
     const CAPACITY: u64;
     /// Messages that surely fit.
     const FITS: u64;
-    /// Whether positions are known to take exactly [`FITS`](Self::FITS) messages.
+    /// Whether positions are known to take exactly [`FITS`](Self::FITS) messages, and batches are taken in one step.
     const EXACT: bool;
+    /// The number of a message that goes over the wrap: what comes before fills the ring's first lap.
+    const WRAPS: u64;
+    /// Elements after which a consumer that releases late does.
+    const LATE: u64;
 
     fn bytes() -> usize;
     fn create(region: Region<Untrusted>) -> Result<Self::Ring, String>;
@@ -70,7 +74,7 @@ pub(super) trait Rig: 'static {
     fn pop_batch(consumer: &mut Self::Consumer, to: &mut [Popped]);
     /// Reads in place and consumes one message of what it read.
     fn pop_in_place(consumer: &mut Self::Consumer) -> Popped;
-    /// Looks without consuming.
+    /// Looks without consuming; the number of the message found is what [`peeked`](Self::peeked) says.
     fn peek(consumer: &mut Self::Consumer) -> Popped;
     fn release(consumer: &mut Self::Consumer);
     /// Offsets of the words that a consumer at `head` believes: the tail, and what it reads there.
@@ -78,6 +82,17 @@ pub(super) trait Rig: 'static {
     /// Offset of the word that a producer believes: the head.
     fn head_word() -> usize;
     fn position(consumer: &Self::Consumer) -> u64;
+    fn tail(producer: &Self::Producer) -> u64;
+    /// Makes the consumer publish its position after this many elements.
+    fn tune(consumer: &mut Self::Consumer, release_every: u64);
+    /// Elements of padding before message `id` at `position`, and of the message.
+    fn elements(position: u64, id: u64) -> (u64, u64);
+    /// Elements that [`reserve`](Self::reserve) needs at `position`, padding included.
+    fn reserved(position: u64) -> u64;
+    /// What [`peek`](Self::peek) says of message `id`.
+    fn peeked(id: u64) -> u64;
+    /// The most that a peek can say in a ring that holds messages below `end` and lies about its control words.
+    fn peeked_most(end: u64) -> u64;
     /// Offsets of the owner words.
     fn owner_words() -> [usize; 2];
 }
@@ -111,11 +126,6 @@ fn number(found: Message) -> Popped {
 pub(super) struct Fixed;
 
 const FIXED_CAPACITY: usize = 4;
-
-/// Positions are published one by one, so that a successor's view is exact.
-fn tuning() -> Tuning {
-    Tuning::default()
-}
 
 impl From<PushError> for Pushed {
     fn from(error: PushError) -> Self {
@@ -158,6 +168,11 @@ fn pushed<E: Into<Pushed>>(result: Result<(), E>) -> Pushed {
     result.map_or_else(Into::into, |()| Pushed::Done)
 }
 
+/// What became of a reservation that was made: to write and to commit what was reserved cannot fail.
+fn reserved(well: bool) -> Pushed {
+    if well { Pushed::Done } else { Pushed::Corrupt }
+}
+
 impl Rig for Fixed {
     type Ring = fixed::Ring<Message, Untrusted>;
     type Producer = fixed::Producer<Message, Untrusted>;
@@ -167,6 +182,8 @@ impl Rig for Fixed {
     const CAPACITY: u64 = FIXED_CAPACITY as u64;
     const FITS: u64 = FIXED_CAPACITY as u64;
     const EXACT: bool = true;
+    const WRAPS: u64 = 3;
+    const LATE: u64 = 3;
 
     fn bytes() -> usize {
         Self::Ring::bytes(FIXED_CAPACITY, &Options::new()).unwrap_or(0)
@@ -186,7 +203,7 @@ impl Rig for Fixed {
 
     fn consumer(ring: &Self::Ring) -> Result<Self::Consumer, AttachError> {
         let mut consumer = ring.consumer()?;
-        consumer.tune(tuning());
+        Self::tune(&mut consumer, 1);
         Ok(consumer)
     }
 
@@ -205,7 +222,9 @@ impl Rig for Fixed {
 
     unsafe fn replace_consumer(ring: &Self::Ring, dead: Owner) -> Result<Self::Consumer, AttachError> {
         // SAFETY: the caller's promise.
-        unsafe { ring.replace_consumer(dead) }
+        let mut consumer = unsafe { ring.replace_consumer(dead) }?;
+        Self::tune(&mut consumer, 1);
+        Ok(consumer)
     }
 
     fn push(producer: &mut Self::Producer, id: u64) -> Pushed {
@@ -224,10 +243,7 @@ impl Rig for Fixed {
         match producer.reserve(2) {
             Ok(mut slots) => {
                 let set = slots.set(0, &[message(id)]).is_ok();
-                match commit {
-                    true if set && slots.commit(1).is_ok() => Pushed::Done,
-                    _ => Pushed::Full,
-                }
+                reserved(set && (!commit || slots.commit(1).is_ok()))
             }
             Err(error) => error.into(),
         }
@@ -279,6 +295,30 @@ impl Rig for Fixed {
         consumer.position()
     }
 
+    fn tail(producer: &Self::Producer) -> u64 {
+        producer.position()
+    }
+
+    fn tune(consumer: &mut Self::Consumer, release_every: u64) {
+        consumer.tune(Tuning::default().release_every(release_every));
+    }
+
+    fn elements(_position: u64, _id: u64) -> (u64, u64) {
+        (0, 1)
+    }
+
+    fn reserved(_position: u64) -> u64 {
+        2
+    }
+
+    fn peeked(id: u64) -> u64 {
+        id
+    }
+
+    fn peeked_most(end: u64) -> u64 {
+        end
+    }
+
     fn owner_words() -> [usize; 2] {
         [384, 512]
     }
@@ -289,6 +329,8 @@ pub(super) struct Bytes;
 
 const BYTES_CAPACITY: usize = 128;
 const LONGEST: usize = 20;
+/// More than the longest, so that a commit gives some of it back.
+const RESERVED: usize = LONGEST + 4;
 
 /// Eight bytes of number and up to twelve that follow from it.
 fn record(id: u64, buffer: &mut [u8; LONGEST]) -> &[u8] {
@@ -303,6 +345,14 @@ fn record(id: u64, buffer: &mut [u8; LONGEST]) -> &[u8] {
 
 fn record_len(id: u64) -> usize {
     8 + usize::try_from(id * 5 % 13).unwrap_or(0)
+}
+
+/// Bytes of padding before a record of `len` bytes at `position`, and of the record with its frame, as the format
+/// says: a record is a frame of eight bytes and a payload rounded up to eights, and does not go over the wrap.
+fn framed(position: u64, len: usize) -> (u64, u64) {
+    let size = 8 + len.next_multiple_of(8) as u64;
+    let rest = Bytes::CAPACITY - position % Bytes::CAPACITY;
+    (if size > rest { rest } else { 0 }, size)
 }
 
 fn record_number(found: &[u8]) -> Popped {
@@ -327,6 +377,9 @@ impl Rig for Bytes {
     // Three records of at most 32 framed bytes and padding of at most 24.
     const FITS: u64 = 3;
     const EXACT: bool = false;
+    // Framed, the records before it take 16, 24, 32, 24 and 24 bytes, and it takes 32.
+    const WRAPS: u64 = 5;
+    const LATE: u64 = 64;
 
     fn bytes() -> usize {
         Self::Ring::bytes(BYTES_CAPACITY, &options()).unwrap_or(0)
@@ -346,7 +399,7 @@ impl Rig for Bytes {
 
     fn consumer(ring: &Self::Ring) -> Result<Self::Consumer, AttachError> {
         let mut consumer = ring.consumer()?;
-        consumer.tune(tuning());
+        Self::tune(&mut consumer, 1);
         Ok(consumer)
     }
 
@@ -365,7 +418,9 @@ impl Rig for Bytes {
 
     unsafe fn replace_consumer(ring: &Self::Ring, dead: Owner) -> Result<Self::Consumer, AttachError> {
         // SAFETY: the caller's promise.
-        unsafe { ring.replace_consumer(dead) }
+        let mut consumer = unsafe { ring.replace_consumer(dead) }?;
+        Self::tune(&mut consumer, 1);
+        Ok(consumer)
     }
 
     fn push(producer: &mut Self::Producer, id: u64) -> Pushed {
@@ -384,15 +439,12 @@ impl Rig for Bytes {
     }
 
     fn reserve(producer: &mut Self::Producer, id: u64, commit: bool) -> Pushed {
-        match producer.reserve(LONGEST + 4) {
+        match producer.reserve(RESERVED) {
             Ok(mut place) => {
                 let mut buffer = [0; LONGEST];
                 let record = record(id, &mut buffer);
                 let set = place.set(0, record).is_ok();
-                match commit {
-                    true if set && place.commit(record.len()).is_ok() => Pushed::Done,
-                    _ => Pushed::Full,
-                }
+                reserved(set && (!commit || place.commit(record.len()).is_ok()))
             }
             Err(error) => error.into(),
         }
@@ -433,8 +485,8 @@ impl Rig for Bytes {
 
     fn peek(consumer: &mut Self::Consumer) -> Popped {
         match consumer.peek_len() {
-            // A length is all that a peek of a record says: any message of that length is as good.
-            Ok(n) => (0..13).find(|id| record_len(*id) == n).map_or(Popped::Torn, Popped::Message),
+            // A length is all that a peek of a record says.
+            Ok(n) => Popped::Message(n as u64),
             Err(error) => error.into(),
         }
     }
@@ -456,6 +508,31 @@ impl Rig for Bytes {
 
     fn position(consumer: &Self::Consumer) -> u64 {
         consumer.position()
+    }
+
+    fn tail(producer: &Self::Producer) -> u64 {
+        producer.position()
+    }
+
+    fn tune(consumer: &mut Self::Consumer, release_every: u64) {
+        consumer.tune(Tuning::default().release_every(release_every));
+    }
+
+    fn elements(position: u64, id: u64) -> (u64, u64) {
+        framed(position, record_len(id))
+    }
+
+    fn reserved(position: u64) -> u64 {
+        let (padding, size) = framed(position, RESERVED);
+        padding + size
+    }
+
+    fn peeked(id: u64) -> u64 {
+        record_len(id) as u64
+    }
+
+    fn peeked_most(_end: u64) -> u64 {
+        Self::CAPACITY
     }
 
     fn owner_words() -> [usize; 2] {

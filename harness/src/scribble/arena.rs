@@ -140,7 +140,7 @@ impl Arena {
     }
 }
 
-/// What the victim tells the harness; the hostile process cannot reach it.
+/// What the victim tells the harness; the hostile process cannot write it.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub(crate) struct Progress {
@@ -206,9 +206,9 @@ impl Page {
         unsafe { self.mapping.base.cast::<Progress>().as_ref() }
     }
 
-    /// Ends this process's access to the page: for the hostile process, which must not reach it.
-    pub(crate) fn forbid(&self) {
-        // SAFETY: only this process loses the bytes, and it never uses them again.
-        unsafe { libc::mprotect(self.mapping.base.as_ptr().cast(), PAGE, libc::PROT_NONE) };
+    /// Ends this process's right to write to the page: for the hostile process, which may only look at it.
+    pub(crate) fn protect(&self) {
+        // SAFETY: changes our own page, which this process does not write to from here on.
+        unsafe { libc::mprotect(self.mapping.base.as_ptr().cast(), PAGE, libc::PROT_READ) };
     }
 }

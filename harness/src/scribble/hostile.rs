@@ -49,7 +49,7 @@ impl<'a> Hostile<'a> {
         Self { arena, targets, dice, stale: [0; 16] }
     }
 
-    /// Never returns: the harness kills it. `leave_alone` is how long the victim is to have its peace.
+    /// Never returns: the harness kills it. `leave_alone` returns when the victim has had its peace.
     pub(crate) fn run(mut self, leave_alone: impl Fn()) -> ! {
         loop {
             let start = Instant::now();

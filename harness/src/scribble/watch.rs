@@ -3,13 +3,13 @@
 use std::ffi::c_int;
 use std::io;
 use std::mem::MaybeUninit;
-use std::panic;
+use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use super::arena::{Arena, Page, Progress};
 use super::dice::Dice;
@@ -17,9 +17,11 @@ use super::hostile::Hostile;
 use super::victim::{Act, Finding, Subject, Tally};
 
 /// Processor time that a turn may take: thousands of times what it needs.
-const MOST_TURN: Duration = Duration::from_millis(150);
+const MOST_TURN: Duration = Duration::from_secs(1);
+/// Turns that the hostile process lets the victim finish among flooded data.
+const QUIET_TURNS: u64 = 64;
 /// Time that the hostile process leaves the victim alone at the most, where it gets no processor.
-const MOST_QUIET: Duration = Duration::from_secs(2);
+const MOST_QUIET: Duration = Duration::from_secs(5);
 /// Time without a turn after which a victim hangs even if it does not compute.
 const MOST_SILENCE: Duration = Duration::from_secs(20);
 const POLL: Duration = Duration::from_millis(5);
@@ -57,10 +59,11 @@ pub(crate) fn run(subject: &Subject, duration: Duration, seed: u64) -> Result<Ou
     let start = Instant::now();
     let victim = Child::spawn(0, || victim(subject, &arena, page.progress(), Dice::new(seed, 1)))?;
     let hostile = Child::spawn(1, || {
-        page.forbid();
-        Hostile::new(&arena, &subject.targets, Dice::new(seed, 2)).run(|| leave_alone(&victim));
+        page.protect();
+        let leave_alone = || leave_alone(&victim, page.progress());
+        Hostile::new(&arena, &subject.targets, Dice::new(seed, 2)).run(leave_alone);
     })?;
-    let end = watch(&victim, page.progress(), start, duration)?;
+    let end = watch(&victim, &hostile, page.progress(), start, duration)?;
     drop(hostile);
     let progress = page.progress();
     let end = match end {
@@ -76,10 +79,15 @@ pub(crate) fn run(subject: &Subject, duration: Duration, seed: u64) -> Result<Ou
     })
 }
 
-/// Waits until the victim has computed long enough for the watchdog to see whether its turns still end.
-fn leave_alone(victim: &Child) {
+/// Waits until the victim has finished some turns, or has computed long enough for the watchdog to see that its turns
+/// do not end any more.
+fn leave_alone(victim: &Child, progress: &Progress) {
     let (start, before) = (Instant::now(), victim.processor_time());
-    while start.elapsed() < MOST_QUIET && victim.processor_time().saturating_sub(before) < MOST_TURN * 2 {
+    let turns = progress.beat.load(Ordering::Acquire);
+    while start.elapsed() < MOST_QUIET
+        && victim.processor_time().saturating_sub(before) < MOST_TURN * 5 / 4
+        && progress.beat.load(Ordering::Acquire).saturating_sub(turns) < QUIET_TURNS
+    {
         sleep(POLL);
     }
 }
@@ -98,14 +106,29 @@ fn describe(how: &str, subject: &Subject, arena: &Arena, progress: &Progress) ->
 }
 
 /// Waits for the end of the time or of the victim.
-fn watch(victim: &Child, progress: &Progress, start: Instant, duration: Duration) -> Result<End> {
+///
+/// # Errors
+/// The hostile process has ended: nobody scribbled then.
+fn watch(
+    victim: &Child,
+    hostile: &Child,
+    progress: &Progress,
+    start: Instant,
+    duration: Duration,
+) -> Result<End> {
     let mut last = (0, Duration::ZERO, start);
     loop {
         sleep(POLL);
         if start.elapsed() >= duration {
             progress.stop.store(1, Ordering::Release);
         }
-        if let Some(status) = victim.ended()? {
+        let ended = victim.ended()?;
+        if let Some(status) = hostile.ended()? {
+            bail!(
+                "expected the hostile process to write to the end, found that it ended with status {status:#x}"
+            );
+        }
+        if let Some(status) = ended {
             return Ok(judge(status, progress));
         }
         let (beat, spent) = (progress.beat.load(Ordering::Acquire), victim.processor_time());
@@ -114,7 +137,7 @@ fn watch(victim: &Child, progress: &Progress, start: Instant, duration: Duration
         } else if spent.saturating_sub(last.1) > MOST_TURN && beat > 0 || last.2.elapsed() > MOST_SILENCE {
             return Ok(End::Hung(format!(
                 "no end for {} ms of processor time",
-                (spent - last.1).as_millis()
+                spent.saturating_sub(last.1).as_millis()
             )));
         }
     }
@@ -122,6 +145,10 @@ fn watch(victim: &Child, progress: &Progress, start: Instant, duration: Duration
 
 fn judge(status: c_int, progress: &Progress) -> End {
     if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0 {
+        // Nobody else writes that word: the hostile process cannot.
+        if progress.stop.load(Ordering::Acquire) == 0 {
+            return End::Crashed("ended before it was told to,".to_owned());
+        }
         return End::Well;
     }
     if libc::WIFSIGNALED(status) {
@@ -143,7 +170,8 @@ struct Child {
 }
 
 impl Child {
-    /// Forks. The child stays on the processor of this number, as far as there is one, and runs `body`.
+    /// Forks. The child stays on the processor of this number, as far as there is one, and runs `body`, whose panic
+    /// ends the child: what its parent was doing is none of its business.
     fn spawn(processor: usize, body: impl FnOnce()) -> Result<Self> {
         // SAFETY: takes no arguments.
         let parent = unsafe { libc::getpid() };
@@ -154,8 +182,8 @@ impl Child {
             0 => {
                 die_with(parent);
                 stay_on(processor);
-                body();
-                leave(0);
+                let ended = panic::catch_unwind(AssertUnwindSafe(body));
+                leave(if ended.is_ok() { 0 } else { PANICKED });
             }
             pid => Ok(Self { pid, reaped: std::cell::Cell::new(false) }),
         }
@@ -167,7 +195,7 @@ impl Child {
         // SAFETY: a child of ours that is not reaped yet, and a place for its status.
         match unsafe { libc::waitpid(self.pid, &raw mut status, libc::WNOHANG) } {
             0 => Ok(None),
-            -1 => Err(io::Error::last_os_error()).context("waiting for the victim"),
+            -1 => Err(io::Error::last_os_error()).context("waiting for a process of the run"),
             _ => {
                 self.reaped.set(true);
                 Ok(Some(status))

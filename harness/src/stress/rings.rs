@@ -79,7 +79,8 @@ impl<const W: usize> Subject for Fixed<W> {
     }
 
     fn batch(&self, shape: &Shape) -> u32 {
-        u32::try_from(shape.capacity.min(BATCH)).unwrap_or(1)
+        // Small, so that what may come again and what may be free late stays well below the capacity.
+        u32::try_from((shape.capacity / 8).clamp(1, BATCH)).unwrap_or(1)
     }
 
     fn bytes(&self, shape: &Shape) -> Result<usize> {
@@ -305,12 +306,12 @@ impl Subject for Records {
     }
 
     fn capacities(&self) -> (usize, usize) {
-        (512, 1 << 16)
+        (1024, 1 << 16)
     }
 
     fn batch(&self, shape: &Shape) -> u32 {
-        // Half of the capacity: padding may take as much as a record.
-        u32::try_from(shape.capacity / 2 / framed(LONGEST)).unwrap_or(1).clamp(1, 32)
+        // A quarter of the capacity, for the same reason.
+        u32::try_from(shape.capacity / 4 / framed(LONGEST)).unwrap_or(1).clamp(1, 32)
     }
 
     fn bytes(&self, shape: &Shape) -> Result<usize> {

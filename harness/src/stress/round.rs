@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::io::Read as _;
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process, setpriority_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tidewire_shm::Segment;
@@ -16,6 +17,7 @@ use super::child::{BOOK, Orders, STRUCTURE};
 use super::history::{Clock, Event, Run, Verdict, check};
 use super::plan::{Act, Pins, Role, Round};
 use super::subject::Subject;
+use crate::verify::tool::die_with_parent;
 
 /// How often the parent looks.
 const LOOK: Duration = Duration::from_micros(500);
@@ -35,6 +37,8 @@ pub(crate) struct Outcome {
     pub(crate) seconds: f64,
     /// What is wrong beside the verdict: a hang, a death that nobody caused.
     pub(crate) troubles: Vec<String>,
+    /// Whether one of the troubles is a hang.
+    pub(crate) hung: bool,
     /// The kernel refused a priority.
     pub(crate) nice_refused: bool,
 }
@@ -213,8 +217,7 @@ impl Stage<'_> {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         self.segment.inherit(&mut command, STRUCTURE)?;
         self.ground.segment.inherit(&mut command, BOOK)?;
-        // SAFETY: the closure makes one system call and neither allocates nor takes a lock.
-        unsafe { command.pre_exec(die_with_parent) };
+        die_with_parent(&mut command);
         let child = command.spawn().with_context(|| format!("cannot start a {}", role.name()))?;
         let pid =
             i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("a process without a number")?;
@@ -335,6 +338,7 @@ impl Stage<'_> {
         }
         let producer = book.producer().last();
         let consumer = book.consumer().last();
+        self.outcome.hung = true;
         self.outcome.troubles.push(format!(
             "nothing moved for {:?}; {} messages pushed, {} received; the producer's last record is {producer:?}, \
              the consumer's {consumer:?}",
@@ -371,9 +375,12 @@ impl Stage<'_> {
         if let Some(set) = processors(pins, role) {
             let _ended = sched_setaffinity(Some(pid), &set);
         }
-        if setpriority_process(Some(pid), priority).is_err() {
-            self.outcome.nice_refused |= priority != 0;
-            let _ended = setpriority_process(Some(pid), priority.max(0));
+        // Who may not raise a priority could not take a low one back.
+        let allowed = if priority == 0 { Ok(()) } else { setpriority_process(Some(pid), -1) };
+        let set = allowed.and_then(|()| setpriority_process(Some(pid), priority));
+        if let Err(Errno::ACCESS | Errno::PERM) = set {
+            self.outcome.nice_refused = true;
+            let _ended = setpriority_process(Some(pid), 0);
         }
     }
 }
@@ -390,11 +397,4 @@ fn processors(pins: Pins, role: Role) -> Option<CpuSet> {
     let mut set = CpuSet::new();
     set.set(only);
     Some(set)
-}
-
-/// Runs in the child: it dies when its parent does, however that happens.
-fn die_with_parent() -> std::io::Result<()> {
-    // SAFETY: sets an attribute of this process; takes numbers only.
-    let done = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
-    if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
 }

@@ -254,6 +254,22 @@ mod tests {
         assert_eq!(read(&[0]), None);
     }
 
+    /// Else a message that comes again, or a refusal for want of room, would always be excused.
+    #[test]
+    fn what_is_excused_stays_below_the_capacity() {
+        for subject in table() {
+            let (least, most) = subject.capacities();
+            for capacity in [least, 2 * least, most] {
+                let shape = Shape { capacity, release_every: capacity as u64 / 8 };
+                let promise = subject.promise(&shape, Clock::Counter);
+                let name = subject.structure();
+                assert!(2 * promise.again <= capacity as u64, "{name}: {} of {capacity}", promise.again);
+                let lazy = promise.room.unwrap().lazy;
+                assert!(5 * lazy <= 3 * capacity as u64, "{name}: {lazy} of {capacity}");
+            }
+        }
+    }
+
     #[test]
     fn every_structure_reads_its_own_hand() {
         for subject in table() {

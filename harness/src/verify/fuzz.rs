@@ -1,22 +1,27 @@
 //! Builds and runs the fuzz targets, and shows that they find planted bugs.
 //!
 //! The `fuzz` package is no member of the workspace: it is built with coverage instrumentation, which the stable
-//! compiler has, into `target/fuzz`. Each target starts from a copy of its committed corpus, so that a run leaves
-//! the source tree as it was.
+//! compiler has, into `target/fuzz`. Each target starts from a copy of its committed corpus, and what crashes it is
+//! written to `target/fuzz/artifacts`, so that a run leaves the source tree as it was.
+//!
+//! A planted bug says [`STRUCK`] where it strikes. It is found if the target panics right behind that; any other end
+//! of the target is none.
 
-use std::env;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use serde::Serialize;
 
+use super::tool;
 use crate::report::{Reporter, Row, complain};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// What a planted bug writes when it strikes.
+const STRUCK: &str = "a planted bug strikes";
 const TARGETS: [&str; 3] = ["attach", "fixed_ops", "bytes_ops"];
 /// Seconds within which a planted bug must be found.
 const PLANTED_SECONDS: u64 = 20;
@@ -41,7 +46,7 @@ pub(crate) struct FuzzRow {
     /// Inputs run.
     pub(crate) runs: u64,
     pub(crate) seconds: f64,
-    /// No crash; with a planted bug: a crash.
+    /// Inputs were run and no crash came; with a planted bug: it was found.
     pub(crate) good: bool,
 }
 
@@ -56,59 +61,44 @@ impl Row for FuzzRow {
 }
 
 /// Fuzzes each target for some seconds, then each with a planted bug until that is found; hands each row out as
-/// it is ready.
+/// it is ready. What is bad is complained about: a crash, with the path and the bytes of the input; a target that
+/// ran nothing; a planted bug that was not found.
 ///
 /// # Errors
-/// A crash, with the path and the bytes of the input; a planted bug that was not found; a build that failed.
+/// A build that failed, or a target that cannot be started.
 pub(crate) fn fuzz(
     root: &Path,
     seconds_each: u64,
     mut on_row: impl FnMut(&FuzzRow) -> Result<()>,
-) -> Result<()> {
-    let mut failures = Vec::new();
+) -> Result<bool> {
+    let mut all = true;
     for (planted, seconds) in [(false, seconds_each), (true, PLANTED_SECONDS)] {
         let programs = build(root, planted)?;
         for target in TARGETS {
-            let row = match (one(root, &programs.join(target), target, seconds)?, planted) {
-                ((runs, spent, crash), false) => {
-                    failures.extend(crash.iter().map(|crash| format!("{target}: {crash}")));
-                    FuzzRow {
-                        target: target.to_owned(),
-                        runs,
-                        seconds: spent,
-                        good: crash.is_none() && runs > 0,
-                    }
-                }
-                ((runs, spent, crash), true) => {
-                    if crash.is_none() {
-                        failures.push(format!("{target}: the planted bug was not found in {runs} runs"));
-                    }
-                    FuzzRow {
-                        target: format!("{target}, planted bug"),
-                        runs,
-                        seconds: spent,
-                        good: crash.is_some(),
-                    }
-                }
-            };
-            on_row(&row)?;
+            let ended = one(root, &programs.join(target), target, seconds, planted)?;
+            let trouble = ended.trouble(planted);
+            if let Some(trouble) = &trouble {
+                complain(&format!("{target}: {trouble}"));
+            }
+            let name = if planted { format!("{target}, planted bug") } else { target.to_owned() };
+            let good = trouble.is_none();
+            on_row(&FuzzRow { target: name, runs: ended.runs, seconds: ended.seconds, good })?;
+            all &= good;
         }
     }
-    if failures.is_empty() { Ok(()) } else { bail!("{}", failures.join("\n")) }
+    Ok(all)
 }
 
 pub(crate) fn main(args: &Args, root: &Path, reporter: &mut Reporter) -> Result<bool> {
-    fuzz(root, args.seconds, |row| reporter.row(row))?;
-    Ok(true)
+    fuzz(root, args.seconds, |row| reporter.row(row))
 }
 
 /// Builds the targets; says where they are.
 fn build(root: &Path, planted: bool) -> Result<PathBuf> {
     let directory = root.join("target/fuzz").join(if planted { "planted" } else { "plain" });
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = tool::cargo(&root.join("fuzz"), "build");
     command
-        .current_dir(root.join("fuzz"))
-        .args(["build", "--release", "--target", TARGET, "--target-dir"])
+        .args(["--release", "--target", TARGET, "--target-dir"])
         .arg(root.join("target/fuzz"))
         .env("RUSTFLAGS", FLAGS)
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
@@ -131,31 +121,73 @@ fn build(root: &Path, planted: bool) -> Result<PathBuf> {
     Ok(directory)
 }
 
-/// Runs one target: inputs run, seconds, and what crashed it, if anything did.
-fn one(root: &Path, program: &Path, target: &str, seconds: u64) -> Result<(u64, f64, Option<String>)> {
-    let work = tempfile::tempdir().context("making a directory for the corpus")?;
+/// What became of a target.
+#[derive(Debug)]
+struct Ended {
+    runs: u64,
+    seconds: f64,
+    /// How it crashed, if it did.
+    crash: Option<String>,
+    /// Whether it panicked right where a planted bug had struck.
+    found: bool,
+}
+
+impl Ended {
+    /// What is bad about it.
+    fn trouble(&self, planted: bool) -> Option<String> {
+        match (&self.crash, planted) {
+            (Some(crash), false) => Some(crash.clone()),
+            (None, false) => (self.runs == 0).then(|| "ran no input at all".to_owned()),
+            (Some(_), true) if self.found => None,
+            (Some(crash), true) => Some(format!("ended otherwise than by the planted bug: {crash}")),
+            (None, true) => Some(format!("the planted bug was not found in {} runs", self.runs)),
+        }
+    }
+}
+
+/// Runs one target.
+fn one(root: &Path, program: &Path, target: &str, seconds: u64, planted: bool) -> Result<Ended> {
+    let work = tool::scratch(root)?;
+    let corpus = work.path().join("corpus");
     let seeds = root.join("fuzz/corpus").join(target);
+    fs::create_dir(&corpus).with_context(|| format!("creating {}", corpus.display()))?;
     for entry in fs::read_dir(&seeds).with_context(|| format!("reading {}", seeds.display()))? {
         let entry = entry?;
-        fs::copy(entry.path(), work.path().join(entry.file_name()))?;
+        fs::copy(entry.path(), corpus.join(entry.file_name()))?;
     }
-    let artifacts = root.join("fuzz/artifacts").join(target);
+    let kept = root.join("target/fuzz/artifacts").join(target);
+    let artifacts = if planted { work.path().join("artifacts") } else { kept };
     fs::create_dir_all(&artifacts).with_context(|| format!("creating {}", artifacts.display()))?;
     let before = Instant::now();
-    let output = Command::new(program)
-        .arg(work.path())
+    let mut command = Command::new(program);
+    command
+        .current_dir(work.path())
+        .arg(&corpus)
         .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-timeout={INPUT_SECONDS}"))
         .arg("-max_len=4096")
         .arg("-print_final_stats=1")
         .arg(format!("-artifact_prefix={}/", artifacts.display()))
-        .output()
-        .with_context(|| format!("starting {}", program.display()))?;
-    let spent = before.elapsed().as_secs_f64();
+        .stdin(Stdio::null());
+    tool::die_with_parent(&mut command);
+    let output = command.output().with_context(|| format!("starting {}", program.display()))?;
+    let seconds = before.elapsed().as_secs_f64();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let runs = said.lines().filter_map(runs_in).max().unwrap_or(0);
     let crash = (!output.status.success()).then(|| describe(&output, &said));
-    Ok((runs, spent, crash))
+    Ok(Ended { runs, seconds, crash, found: is_found(&said) })
+}
+
+/// Whether the first panic comes right behind a planted bug.
+fn is_found(said: &str) -> bool {
+    let mut before = "";
+    for line in said.lines().filter(|line| !line.trim().is_empty()) {
+        if line.contains("panicked at") {
+            return before == STRUCK;
+        }
+        before = line;
+    }
+    false
 }
 
 /// How many inputs a line of the driver's output says were run.
@@ -193,5 +225,31 @@ mod tests {
         assert_eq!(runs_in("#1048576\tpulse  cov: 52 ft: 77 corp: 22/264b lim: 4096"), Some(1_048_576));
         assert_eq!(runs_in("stat::number_of_executed_units: 325866"), Some(325_866));
         assert_eq!(runs_in("Done 325866 runs in 9 second(s)"), None);
+    }
+
+    #[test]
+    fn only_a_panic_right_behind_a_planted_bug_finds_it() {
+        let panic = "\nthread '<unnamed>' (7) panicked at src/fixed.rs:1:2:\nassertion failed\n";
+        assert!(is_found(&format!("#1 INITED\n{STRUCK}\n#2 NEW\n{STRUCK}\n{panic}")));
+        assert!(!is_found(&format!("{STRUCK}\n#2 NEW\n{panic}")));
+        assert!(!is_found(&format!("{panic}{STRUCK}\n{panic}")));
+        assert!(!is_found(&format!("{STRUCK}\n==7== ERROR: libFuzzer: out-of-memory\n")));
+        assert!(!is_found(panic) && !is_found(STRUCK) && !is_found(""));
+    }
+
+    #[test]
+    fn no_run_and_no_bug_are_troubles() {
+        let ended = |runs, crash: Option<&str>, found| Ended {
+            runs,
+            seconds: 1.0,
+            crash: crash.map(str::to_owned),
+            found,
+        };
+        assert!(ended(1, None, false).trouble(false).is_none());
+        assert!(ended(0, None, false).trouble(false).is_some());
+        assert!(ended(9, Some("signal"), false).trouble(false).is_some());
+        assert!(ended(9, Some("panic"), true).trouble(true).is_none());
+        assert!(ended(9, Some("out of memory"), false).trouble(true).is_some());
+        assert!(ended(9, None, true).trouble(true).is_some());
     }
 }

@@ -4,14 +4,13 @@
 //! standard library is not instrumented, and what it synchronises inside is invisible: tests run one after the
 //! other, and the test runner's own channel is suppressed (`.ci/tsan.supp`).
 
-use std::env;
 use std::path::Path;
-use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
+use super::tool;
 use crate::report::{Reporter, Row, complain};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -150,10 +149,9 @@ fn run(lane: &Lane, root: &Path) -> Result<LayerOutcome> {
     let start = Instant::now();
     let Sanitizer { name, directory } = lane.sanitizer;
     let flags = format!("-Zsanitizer={name} -Cunsafe-allow-abi-mismatch=sanitizer --cfg plain_copy");
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    let mut command = tool::cargo(root, "test");
     command
-        .current_dir(root)
-        .args(["test", "--no-fail-fast", "--release", "--target", TARGET, "--target-dir", directory])
+        .args(["--no-fail-fast", "--release", "--target", TARGET, "--target-dir", directory])
         .args(lane.tests)
         .args(["--", "--test-threads=1"])
         .args(lane.skip.iter().flat_map(|test| ["--skip", test]))

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::Read as _;
+use std::ops::{Deref, DerefMut};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -11,13 +12,38 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// The longest that anything here may take, on a machine that is busy with other things.
-pub const LONGEST: Duration = Duration::from_secs(60);
+pub const LONGEST: Duration = Duration::from_secs(180);
 pub const ROLES: [&str; 2] = ["producer", "consumer"];
 
 /// A started harness, with a directory of its own for whatever it might leave behind.
 pub struct Run {
-    pub parent: Child,
+    pub parent: Guarded,
     pub home: TempDir,
+}
+
+/// A child that is killed and waited for if the test ends before it; its own children die with it.
+pub struct Guarded(Child);
+
+impl Deref for Guarded {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Guarded {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // Mostly it has ended.
+        let _gone = self.0.kill();
+        let _status = self.0.wait();
+    }
 }
 
 pub struct Ended {
@@ -32,7 +58,7 @@ pub fn start(args: &[&str]) -> Run {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidewire-harness"));
     command.args(args).env("TMPDIR", home.path()).env("XDG_RUNTIME_DIR", home.path());
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    Run { parent: command.spawn().unwrap(), home }
+    Run { parent: Guarded(command.spawn().unwrap()), home }
 }
 
 pub fn run(args: &[&str]) -> Ended {
@@ -91,7 +117,6 @@ pub fn wait(child: &mut Child) -> ExitStatus {
             return status;
         }
         if began.elapsed() > LONGEST {
-            child.kill().unwrap();
             panic!("still running after {LONGEST:?}");
         }
         std::thread::sleep(Duration::from_millis(5));

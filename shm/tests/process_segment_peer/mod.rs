@@ -6,8 +6,10 @@
 
 use std::env;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Output, Stdio};
 
+use rustix::process::{Signal, set_parent_process_death_signal};
 use tidewire_shm::{Region, Untrusted};
 
 const ROLE: &str = "TIDEWIRE_TEST_ROLE";
@@ -18,12 +20,16 @@ pub(crate) fn role() -> Option<(String, String)> {
     Some((env::var(ROLE).ok()?, env::var(ARGUMENT).unwrap_or_default()))
 }
 
-/// A command that runs the test `test` of this binary in a role.
+/// A command that runs the test `test` of this binary in a role. What it starts is killed when the test ends, however
+/// that happens.
 pub(crate) fn peer(test: &str, role: &str, argument: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--exact", test, "--nocapture", "--quiet", "--test-threads=1"]);
     command.env(ROLE, role).env(ARGUMENT, argument);
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let die_with_the_test = || Ok(set_parent_process_death_signal(Some(Signal::KILL))?);
+    // SAFETY: the closure makes one system call and neither allocates nor takes a lock.
+    unsafe { command.pre_exec(die_with_the_test) };
     command
 }
 
