@@ -142,6 +142,8 @@ const LATE: &[Mode] = &[Mode::Kill, Mode::Freeze, Mode::Pairs, Mode::Double];
 const ROLE: &[Mode] = LATE;
 const PAIR: &[Mode] = &[Mode::Pairs];
 const CREATE: &[Mode] = &[Mode::Kill, Mode::Double];
+/// What a creator leaves over an old ring is what it leaves over nothing, or nothing: its recovery is the other row's.
+const CREATE_OVER: &[Mode] = &[Mode::Kill];
 
 fn row<R: Rig>(
     name: &'static str,
@@ -213,7 +215,7 @@ fn table<R: Rig>() -> Vec<Box<dyn Operation>> {
         row("replace a consumer", Deed::ReplaceConsumer, 3, 2, ROLE),
         row("replace beside an attacher", Deed::ReplaceProducer, 3, 2, PAIR).beside_attacher(),
         row("create", Deed::Create, 0, 0, CREATE),
-        row("create over an old ring", Deed::CreateOver, 2, 2, CREATE),
+        row("create over an old ring", Deed::CreateOver, 2, 2, CREATE_OVER),
     ];
     rows.into_iter().map(|row| Box::new(row) as Box<dyn Operation>).collect()
 }
