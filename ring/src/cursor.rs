@@ -48,7 +48,12 @@
 //! | producer, after it | the whole message or batch | none | nothing |
 //! | consumer, while reading or touching | the message still published, unchanged | none | seen again by a successor |
 //! | consumer, before the store of `head` | fewer than `period` consumed elements and the batch in hand still published | none | seen again by a successor |
+//! | consumer, after a store of `head` inside a pop, before the pop returns | what this call took freed | none | what this call took |
 //! | consumer, after it | them freed | none | nothing |
+//!
+//! A pop that completes a period releases before it returns, so a consumer killed in that very call takes with it
+//! what the call had copied out. Who must not lose that either reads in place (a chunk, a record) and releases when
+//! the work is done.
 //!
 //! A successor starts from the published position of its side. Nothing else survives a process, so nothing else
 //! needs care.

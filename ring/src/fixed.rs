@@ -204,8 +204,9 @@ impl<T: Pod, L: Trust> Ring<T, L> {
         Producer::attach(self, Role::replace(self.owner_word(Side::Producer), dead)?)
     }
 
-    /// Replaces a consumer that died: what it had not yet released is seen again, at most
-    /// [`Tuning::release_every`] messages beside the chunk in its hand.
+    /// Replaces a consumer that died: what it had not yet released is seen again, fewer than
+    /// [`Tuning::release_every`] messages beside the chunk in its hand. What a pop had taken in which it died may be lost with
+    /// it; what it read in place is not.
     ///
     /// # Errors
     /// As [`replace_producer`](Self::replace_producer).

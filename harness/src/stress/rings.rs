@@ -196,26 +196,38 @@ struct FixedReceiver<const W: usize> {
     batch: [[u64; W]; BATCH],
 }
 
+impl<const W: usize> FixedReceiver<W> {
+    /// Into the hand: a pop that ends a period releases before it returns.
+    fn pop_one(
+        consumer: &mut fixed::Consumer<[u64; W], Untrusted>,
+        desk: &mut PopDesk,
+    ) -> Result<(), Refusal> {
+        desk.taking(size_of::<[u64; W]>(), 1, |hand| {
+            let place: &mut [[u64; W]] = bytemuck::cast_slice_mut(hand);
+            place.first_mut().map_or(Ok(()), |place| consumer.pop_to(place))
+        })?;
+        desk.messages_in_hand(|hand, note| {
+            let mut message = [0; W];
+            note(words(hand, 0, &mut message).and_then(|()| read(&message)), 1);
+        });
+        desk.settle();
+        Ok(())
+    }
+}
+
 impl<const W: usize> Receiver for FixedReceiver<W> {
     fn receive(&mut self, how: Pop, desk: &mut PopDesk) -> Result<(), Refusal> {
         let Self { consumer, batch } = self;
         match how {
-            Pop::One => {
-                desk.begin();
-                let message = consumer.pop()?;
-                desk.message(read(&message), 1);
-                desk.settle();
-            }
+            Pop::One => Self::pop_one(consumer, desk)?,
             Pop::Peek => {
-                desk.begin();
                 let seen = consumer.peek()?;
+                Self::pop_one(consumer, desk)?;
                 let mut message = [0; W];
-                consumer.pop_to(&mut message)?;
+                words(&desk.book().hand(), 0, &mut message);
                 if seen != message {
                     return Err(Refusal::broken("a message changed between peek and pop"));
                 }
-                desk.message(read(&message), 1);
-                desk.settle();
             }
             Pop::Chunk(most, keep) => {
                 desk.begin();
@@ -244,16 +256,12 @@ impl<const W: usize> Receiver for FixedReceiver<W> {
                 desk.settle();
             }
             Pop::Drain(most) => {
-                desk.begin();
-                let mut any = false;
-                for message in consumer.drain().take(most as usize) {
-                    desk.message(read(&message), 1);
-                    desk.settle();
-                    desk.begin();
-                    any = true;
-                }
-                if !any {
-                    return Err(Refusal::NotNow);
+                Self::pop_one(consumer, desk)?;
+                for _ in 1..most {
+                    match Self::pop_one(consumer, desk) {
+                        Err(Refusal::NotNow) => break,
+                        done => done?,
+                    }
                 }
             }
             Pop::Release => consumer.release(),
