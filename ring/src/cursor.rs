@@ -25,7 +25,7 @@
 //! taken over instead of shared), and stores `head` every `period` elements and whenever it finds nothing.
 //!
 //! # Invariants
-//! - I1: `head <= tail <= head + capacity`, in wrapping `u64` arithmetic. Checked on every load of a peer's word;
+//! - I1: `head <= tail <= head + capacity`, in wrapping `u64` arithmetic. Checked on every load of a peer's word that is acted on (a `len` only reports);
 //!   a handle that finds otherwise is latched corrupt.
 //! - I2: an element is written only by the producer between `Acquire` of a head beyond `p - capacity` and the
 //!   store of a tail beyond `p`; it is read or touched only by the consumer between `Acquire` of that tail and the

@@ -127,6 +127,7 @@ impl Operation for Odd {
         Ok(Box::new(move || match does {
             Does::Counts(n) => {
                 for i in 1..=n {
+                    // ORD test: Relaxed, the tracer reads while this process is stopped.
                     word(stage).store(i, Ordering::Relaxed);
                 }
                 n
@@ -143,6 +144,7 @@ impl Operation for Odd {
             Does::Wanders => {
                 let turns = if std::process::id().is_multiple_of(2) { 5 } else { 9 };
                 for i in 0..turns {
+                    // ORD test: Relaxed, the tracer reads while this process is stopped.
                     word(stage).store(i, Ordering::Relaxed);
                 }
                 turns
@@ -169,6 +171,7 @@ impl Operation for Odd {
     }
     fn judge_pair(&self, stage: &Stage, seen: Seen) -> Result<Outcome, String> {
         assert_eq!((seen.first, seen.second), (Some(1), Some(1)));
+        // ORD test: Relaxed, the act's process has ended.
         match word(stage).load(Ordering::Relaxed) {
             2 => Ok(Outcome::Present),
             sum => Err(format!("one and one is {sum}")),

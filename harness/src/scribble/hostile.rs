@@ -85,10 +85,12 @@ impl<'a> Hostile<'a> {
     }
 
     fn load(&self, offset: usize) -> u64 {
+        // ORD hostile: Relaxed, a liar keeps no order; no partner.
         self.arena.word(offset).load(Ordering::Relaxed)
     }
 
     fn store(&self, offset: usize, value: u64) {
+        // ORD hostile: Relaxed, as above.
         self.arena.word(offset).store(value, Ordering::Relaxed);
     }
 

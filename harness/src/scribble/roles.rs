@@ -46,6 +46,7 @@ pub(crate) fn reset(arena: &Arena, dice: &mut Dice, capacity: u64, grain: u64, (
     };
     let base = base & !(grain - 1);
     let filled = (dice.word() % (capacity + 1)) & !(grain - 1);
+    // ORD hostile: Relaxed, races with the hostile process in any case; the victim acquires what it uses.
     arena.word(head).store(base, Ordering::Relaxed);
     arena.word(tail).store(base.wrapping_add(filled), Ordering::Relaxed);
 }

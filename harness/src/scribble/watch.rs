@@ -72,6 +72,7 @@ pub(crate) fn run(subject: &Subject, duration: Duration, seed: u64) -> Result<Ou
         End::Hung(how) => End::Hung(describe(&how, subject, &arena, progress)),
     };
     Ok(Outcome {
+        // ORD watch: Relaxed, the victim has ended and was waited for.
         operations: progress.operations.load(Ordering::Relaxed),
         corrupt: progress.corrupt.load(Ordering::Relaxed),
         end,
