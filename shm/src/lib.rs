@@ -17,6 +17,7 @@ extern crate alloc;
 mod copy;
 mod error;
 mod header;
+mod lease;
 mod line;
 mod region;
 pub mod sync;
@@ -27,6 +28,7 @@ mod segment;
 
 pub use error::{Field, Incompatible, RegionError};
 pub use header::{ABI_MAJOR, ABI_MINOR, HEADER_BYTES, Header, MAGIC, RoleStride};
+pub use lease::{LeaseError, Liveness, RoleId, Tenancy, Unleased};
 pub use line::{CACHE_LINE_BYTES, LINE_BYTES, Line};
 pub use region::{Origin, Region};
 #[cfg(all(feature = "std", not(loom)))]
