@@ -12,11 +12,10 @@ use rustix::process::{Pid, Signal, kill_process, setpriority_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tidewire_shm::Segment;
 
-use super::book::Book;
 use super::child::{BOOK, Orders, STRUCTURE};
-use super::history::{Clock, Event, Run, Verdict, check};
-use super::plan::{Act, Pins, Role, Round};
-use super::subject::Subject;
+use super::plan::{Act, Pins, Round};
+use crate::history::{Book, Clock, Event, Judgement, Promise, Run, judge};
+use crate::subject::{Role, Subject};
 use crate::verify::tool::die_with_parent;
 
 /// How often the parent looks.
@@ -27,8 +26,8 @@ const WORDS_BYTES: usize = 4096;
 /// What a round came to.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
-    /// What the checker says.
-    pub(crate) verdict: Verdict,
+    /// What the checker says of the histories.
+    pub(crate) judgement: Judgement,
     /// SIGKILLs that hit.
     pub(crate) kills: u64,
     /// SIGSTOPs.
@@ -46,7 +45,7 @@ pub(crate) struct Outcome {
 impl Outcome {
     /// Whether nothing is wrong.
     pub(crate) fn good(&self) -> bool {
-        self.verdict.good() && self.troubles.is_empty()
+        self.judgement.verdict.good() && self.troubles.is_empty()
     }
 }
 
@@ -116,8 +115,7 @@ pub(crate) fn run(ground: &Ground<'_>, round: &Round) -> Result<Outcome> {
         ground,
         round,
         segment,
-        producer: Side::default(),
-        consumer: Side::default(),
+        sides: Role::all(subject.producers()).map(|role| (role, Side::default())).collect(),
         pins: round.pins,
         nice: round.nice,
         resume: VecDeque::new(),
@@ -127,16 +125,13 @@ pub(crate) fn run(ground: &Ground<'_>, round: &Round) -> Result<Outcome> {
     let start = Instant::now();
     stage.play(start)?;
     stage.outcome.seconds = start.elapsed().as_secs_f64();
-    let Stage { mut outcome, producer, consumer, .. } = stage;
-    // Both sides are gone before the book is read.
-    drop((producer, consumer));
+    let Stage { mut outcome, sides, .. } = stage;
+    // All sides are gone before the book is read.
+    drop(sides);
     // After a hang or a foreign death the consumer did not drain: that is on record already.
-    let promise = super::history::Promise {
-        drained: outcome.troubles.is_empty(),
-        ..subject.promise(&round.shape, ground.clock)
-    };
-    let lines = [ground.book.producer().events()];
-    outcome.verdict = check(&promise, &lines, &ground.book.consumer().events());
+    let promise =
+        Promise { drained: outcome.troubles.is_empty(), ..subject.promise(&round.shape, ground.clock) };
+    outcome.judgement = judge(&promise, ground.book);
     Ok(outcome)
 }
 
@@ -144,8 +139,8 @@ struct Stage<'a> {
     ground: &'a Ground<'a>,
     round: &'a Round,
     segment: Segment,
-    producer: Side,
-    consumer: Side,
+    /// The producers, then the consumer.
+    sides: Vec<(Role, Side)>,
     pins: Pins,
     nice: (i32, i32),
     /// Who is to be continued when.
@@ -153,23 +148,33 @@ struct Stage<'a> {
     outcome: Outcome,
     /// Messages moved, and when that last changed.
     moved: (u64, Instant),
+    /// Nothing moved for too long once, and nobody is kept from a processor since.
+    relieved: bool,
 }
 
 impl Stage<'_> {
-    fn side(&mut self, role: Role) -> &mut Side {
-        match role {
-            Role::Producer => &mut self.producer,
-            Role::Consumer => &mut self.consumer,
-        }
+    fn side(&mut self, role: Role) -> Option<&mut Side> {
+        self.sides.iter_mut().find(|(found, _)| *found == role).map(|(_, side)| side)
+    }
+
+    fn roles(&self) -> Vec<Role> {
+        self.sides.iter().map(|(role, _)| *role).collect()
+    }
+
+    /// The player of a role, if there is one now.
+    fn take_player(&mut self, role: Role) -> Option<Player> {
+        self.side(role)?.player.take()
     }
 
     fn play(&mut self, start: Instant) -> Result<()> {
-        self.start(Role::Producer)?;
-        self.start(Role::Consumer)?;
+        let roles = self.roles();
+        for role in &roles {
+            self.start(*role)?;
+        }
         let mut acts = self.round.acts.iter().peekable();
         let end = start + Duration::from_millis(self.round.ms);
         let mut over = false;
-        while !(self.producer.ended && self.consumer.ended) {
+        while !self.sides.iter().all(|(_, side)| side.ended) {
             let now = Instant::now();
             let elapsed_us = u64::try_from(now.duration_since(start).as_micros()).unwrap_or(u64::MAX);
             if now < end {
@@ -184,11 +189,13 @@ impl Stage<'_> {
                 self.place_all();
             }
             self.resume_due(now)?;
-            self.reap(Role::Producer);
-            if self.producer.ended {
-                self.ground.book.drain();
+            for role in &roles {
+                // The consumer is the last one.
+                if *role == Role::Consumer && self.have_producers_ended() {
+                    self.ground.book.drain();
+                }
+                self.reap(*role);
             }
-            self.reap(Role::Consumer);
             if !self.outcome.troubles.is_empty() || self.hangs(now) {
                 return Ok(());
             }
@@ -200,9 +207,13 @@ impl Stage<'_> {
         Ok(())
     }
 
+    fn have_producers_ended(&self) -> bool {
+        self.sides.iter().all(|(role, side)| *role == Role::Consumer || side.ended)
+    }
+
     /// Starts a process for a role: the first, or the successor of one that is dead.
     fn start(&mut self, role: Role) -> Result<()> {
-        let number = self.side(role).started;
+        let number = self.side(role).map_or(0, |side| side.started);
         let orders = Orders {
             role,
             subject: self.ground.number,
@@ -218,12 +229,13 @@ impl Stage<'_> {
         self.segment.inherit(&mut command, STRUCTURE)?;
         self.ground.segment.inherit(&mut command, BOOK)?;
         die_with_parent(&mut command);
-        let child = command.spawn().with_context(|| format!("cannot start a {}", role.name()))?;
+        let child = command.spawn().with_context(|| format!("cannot start a {role}"))?;
         let pid =
             i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("a process without a number")?;
-        let side = self.side(role);
+        let player = Player { child, pid, stopped: false };
+        let side = self.side(role).context("a role that the structure does not have")?;
         side.started += 1;
-        side.player = Some(Player { child, pid, stopped: false });
+        side.player = Some(player);
         self.place(role);
         Ok(())
     }
@@ -232,8 +244,9 @@ impl Stage<'_> {
         match act {
             Act::Kill(role) => return self.kill(role),
             Act::Stop(role, for_us) => {
-                let started = self.side(role).started;
-                let Some(player) = &mut self.side(role).player else { return Ok(()) };
+                let Some(side) = self.side(role) else { return Ok(()) };
+                let started = side.started;
+                let Some(player) = &mut side.player else { return Ok(()) };
                 if !player.stopped && kill_process(player.pid, Signal::STOP).is_ok() {
                     player.stopped = true;
                     self.outcome.stops += 1;
@@ -260,7 +273,7 @@ impl Stage<'_> {
                 self.resume.push_back((until, role, started));
                 continue;
             }
-            let side = self.side(role);
+            let Some(side) = self.side(role) else { continue };
             if let Some(player) = side.player.as_mut().filter(|_| side.started == started) {
                 player.stopped = false;
                 kill_process(player.pid, Signal::CONT).context("cannot continue a child")?;
@@ -270,7 +283,7 @@ impl Stage<'_> {
     }
 
     fn kill(&mut self, role: Role) -> Result<()> {
-        let Some(mut player) = self.side(role).player.take() else { return Ok(()) };
+        let Some(mut player) = self.take_player(role) else { return Ok(()) };
         player.child.kill().context("cannot kill a child")?;
         let status = player.child.wait().context("cannot wait for a child")?;
         if status.signal() != Some(libc::SIGKILL) {
@@ -303,72 +316,86 @@ impl Stage<'_> {
 
     /// Looks whether the process of a role has ended by itself.
     fn reap(&mut self, role: Role) {
-        let Some(mut player) = self.side(role).player.take() else { return };
+        let Some(mut player) = self.take_player(role) else { return };
         match player.child.try_wait() {
-            Ok(None) => self.side(role).player = Some(player),
+            Ok(None) => {
+                if let Some(side) = self.side(role) {
+                    side.player = Some(player);
+                }
+            }
             Ok(Some(status)) => self.ended(role, player, status),
-            Err(error) => self.outcome.troubles.push(format!("cannot wait for the {}: {error}", role.name())),
+            Err(error) => self.outcome.troubles.push(format!("cannot wait for the {role}: {error}")),
         }
     }
 
     fn ended(&mut self, role: Role, mut player: Player, status: ExitStatus) {
-        self.side(role).ended = true;
+        let Some(side) = self.side(role) else { return };
+        side.ended = true;
+        let number = side.started;
         if !status.success() {
             let words = player.last_words();
-            let name = role.name();
-            let number = self.side(role).started;
-            self.outcome.troubles.push(format!("{name} {number} ended with {status}; it said {words}"));
+            self.outcome.troubles.push(format!("{role} {number} ended with {status}; it said {words}"));
         }
     }
 
-    /// Whether nothing has moved for too long although nobody is stopped.
+    /// Whether nothing has moved for too long although nobody is stopped or kept from a processor.
     fn hangs(&mut self, now: Instant) -> bool {
         let book = self.ground.book;
-        let moved =
-            book.pushed() + book.received() + u64::from(self.producer.started + self.consumer.started);
-        let paused = [&self.producer, &self.consumer]
-            .iter()
-            .any(|side| side.player.as_ref().is_some_and(|player| player.stopped));
+        let started: u32 = self.sides.iter().map(|(_, side)| side.started).sum();
+        let moved = book.pushed() + book.received() + u64::from(started);
+        let paused =
+            self.sides.iter().any(|(_, side)| side.player.as_ref().is_some_and(|player| player.stopped));
         if moved != self.moved.0 || paused {
             self.moved = (moved, now);
+            self.relieved = false;
             return false;
         }
         if now.duration_since(self.moved.1) < self.ground.patience {
             return false;
         }
-        let producer = book.producer().last();
+        if !core::mem::replace(&mut self.relieved, true) {
+            // On a busy machine the lowest priority beside the highest may wait this long for its turn. Who still
+            // does not move with a fair share hangs.
+            (self.pins, self.nice) = (self.round.last_pins(), (0, 0));
+            self.place_all();
+            self.moved.1 = now;
+            return false;
+        }
+        let producers: Vec<_> = book.producers().map(|journal| journal.last()).collect();
         let consumer = book.consumer().last();
         self.outcome.hung = true;
         self.outcome.troubles.push(format!(
-            "nothing moved for {:?}; {} messages pushed, {} received; the producer's last record is {producer:?}, \
+            "nothing moved for {:?}; {} messages pushed, {} received; the producers' last records are {producers:?}, \
              the consumer's {consumer:?}",
             self.ground.patience,
             book.pushed(),
             book.received()
         ));
-        for role in [Role::Producer, Role::Consumer] {
-            if let Some(mut player) = self.side(role).player.take() {
+        for role in self.roles() {
+            if let Some(mut player) = self.take_player(role) {
                 let _gone = player.child.kill();
                 let _status = player.child.wait();
                 let words = player.last_words();
-                self.outcome.troubles.push(format!("the {} was killed; it said {words}", role.name()));
+                self.outcome.troubles.push(format!("the {role} was killed; it said {words}"));
             }
         }
         true
     }
 
     fn place_all(&mut self) {
-        self.place(Role::Producer);
-        self.place(Role::Consumer);
+        for role in self.roles() {
+            self.place(role);
+        }
     }
 
     /// Gives a process the processors and the priority of the phase.
     fn place(&mut self, role: Role) {
         let (pins, nice) = (self.pins, self.nice);
-        let Some(player) = &self.side(role).player else { return };
-        let pid = player.pid;
+        let Some(pid) = self.side(role).and_then(|side| side.player.as_ref()).map(|player| player.pid) else {
+            return;
+        };
         let priority = match role {
-            Role::Producer => nice.0,
+            Role::Producer(_) => nice.0,
             Role::Consumer => nice.1,
         };
         // A process that has just ended needs neither.
@@ -391,7 +418,7 @@ fn processors(pins: Pins, role: Role) -> Option<CpuSet> {
     let mut numbers = (0..CpuSet::MAX_CPU).filter(|&cpu| allowed.is_set(cpu));
     let only = match (pins, role) {
         (Pins::Free, _) => return Some(allowed),
-        (Pins::OneCore, _) | (Pins::Apart, Role::Producer) => numbers.next()?,
+        (Pins::OneCore, _) | (Pins::Apart, Role::Producer(_)) => numbers.next()?,
         (Pins::Apart, Role::Consumer) => numbers.next_back()?,
     };
     let mut set = CpuSet::new();
