@@ -52,50 +52,19 @@
 //! ```
 
 use core::fmt;
-use core::marker::PhantomData;
 
-use tidewire_shm::sync::Payload;
 use tidewire_shm::{Region, Trust, Trusted};
 
-use crate::cursor::{HeadCursor, Positions, TailCursor, Tuning};
-use crate::error::{AttachError, Corrupt, CorruptWord, CreateError, RecordPopError, RecordPushError};
-use crate::layout::{KIND_BYTES, Layout, Options, Shape, Side};
+use crate::cursor::Tuning;
+use crate::error::{AttachError, Corrupt, CreateError, RecordPopError, RecordPushError};
+use crate::layout::{Layout, Options, Side};
 use crate::role::{Owner, Role};
-use crate::touch::touch_lines;
 
+pub(crate) mod end;
 mod record;
 
+use end::{PopEnd, PushEnd, SHAPE};
 pub use record::{Batch, Record, Reservation};
-
-/// Bytes of a frame, and the grain of positions.
-const FRAME: usize = 8;
-/// The smallest capacity: room for padding and one empty record.
-const MIN_CAPACITY: usize = 64;
-const KIND_MESSAGE: u32 = 1;
-const KIND_PADDING: u32 = 2;
-
-/// The largest capacity: lengths are 32-bit.
-const MAX_CAPACITY: usize = if usize::BITS > 32 { 1 << 32 } else { 1 << 27 };
-
-const SHAPE: Shape = Shape {
-    kind: KIND_BYTES,
-    element_bytes: 1,
-    element_align: 1,
-    min_capacity: MIN_CAPACITY,
-    max_capacity: MAX_CAPACITY,
-};
-
-/// The bytes that a record of `len` bytes takes, frame included.
-#[inline(always)]
-const fn framed(len: usize) -> usize {
-    (FRAME + len).next_multiple_of(FRAME)
-}
-
-#[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "no record or padding is longer than 4 GiB")]
-const fn frame(kind: u32, len: usize) -> u64 {
-    (kind as u64) << 32 | (len as u32) as u64
-}
 
 /// A ring in a region, created or opened and validated; gives out its two roles.
 ///
@@ -225,88 +194,25 @@ impl<L: Trust> Ring<L> {
         // SAFETY: an owner word of a validated layout; handles that keep it keep the region, too.
         unsafe { self.region.atomic_u64(self.layout.owner(side)) }
     }
-
-    fn positions(&self) -> Positions {
-        Positions {
-            // SAFETY: a position word of a validated layout; handles that keep it keep the region, too.
-            tail: unsafe { self.region.atomic_u64(self.layout.position(Side::Producer)) },
-            // SAFETY: as above.
-            head: unsafe { self.region.atomic_u64(self.layout.position(Side::Consumer)) },
-            capacity: self.layout.capacity as u64,
-            grain: FRAME as u64,
-        }
-    }
-
-    fn data(&self) -> Data<L> {
-        Data {
-            // SAFETY: the data of a validated layout, which holds no control words; kept with the region.
-            bytes: unsafe { self.region.payload(self.layout.data_offset(), self.layout.data_bytes) },
-            mask: self.layout.capacity as u64 - 1,
-            // SAFETY: the handles of one ring follow one protocol: the roles are claimed by their owner words.
-            _region: unsafe { self.region.alias() },
-        }
-    }
 }
 
 /// Both ends of one ring.
 pub type Ends<L> = (Producer<L>, Consumer<L>);
 
-/// The data of a ring as bytes, and what keeps it alive.
-struct Data<L: Trust> {
-    bytes: Payload,
-    mask: u64,
-    _region: Region<L>,
-}
-
-impl<L: Trust> Data<L> {
-    #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "the mask is below the capacity, a usize")]
-    fn offset(&self, position: u64) -> usize {
-        (position & self.mask) as usize
-    }
-
-    /// Bytes from `position` to the end of the data; a multiple of [`FRAME`], at least [`FRAME`].
-    #[inline(always)]
-    fn before_wrap(&self, position: u64) -> usize {
-        self.bytes.len() - self.offset(position)
-    }
-
-    fn max_record(&self) -> u32 {
-        u32::try_from(self.bytes.len() / 2 - FRAME).unwrap_or(u32::MAX)
-    }
-
-    /// # Safety
-    /// The eight bytes at `position` are the caller's to write.
-    #[inline(always)]
-    unsafe fn write_frame(&self, position: u64, frame: u64) {
-        // SAFETY: positions are multiples of eight, so the frame does not cross the end; the caller's promise.
-        unsafe { self.bytes.store(self.offset(position), &frame) };
-    }
-}
-
-/// Where the next record goes: its position, behind padding or not.
-#[derive(Clone, Copy)]
-struct Place {
-    /// Bytes of padding before it; the padding frame is already written.
-    padding: usize,
-    /// Where its frame lies.
-    position: u64,
-}
-
 /// The producing end of a ring. One per ring; `Send`, not `Sync`, not `Clone`.
 ///
 /// Dropping it frees the role; everything pushed stays.
 pub struct Producer<L: Trust = Trusted> {
-    cursor: TailCursor,
+    // Freed first: the end keeps the region.
     role: Role,
-    data: Data<L>,
-    not_sync: PhantomData<core::cell::Cell<()>>,
+    end: PushEnd<L>,
 }
 
 impl<L: Trust> Producer<L> {
     fn attach(ring: &Ring<L>, role: Role) -> Result<Self, AttachError> {
-        let cursor = TailCursor::attach(ring.positions())?;
-        Ok(Self { cursor, role, data: ring.data(), not_sync: PhantomData })
+        // SAFETY: the parts of a validated layout; the role is ours, and what its former holder did happened before.
+        let end = unsafe { PushEnd::attach(&ring.region, &ring.layout.parts()) }?;
+        Ok(Self { role, end })
     }
 
     /// Pushes one record.
@@ -321,12 +227,7 @@ impl<L: Trust> Producer<L> {
     /// be, [`RecordPushError::Corrupt`] for good once the consumer published an impossible position.
     #[inline]
     pub fn push(&mut self, record: &[u8]) -> Result<(), RecordPushError> {
-        let start = self.cursor.position();
-        let place = self.place(record.len(), 0)?;
-        // SAFETY: `place` says that frame and payload are free.
-        unsafe { self.fill(place, record) };
-        self.cursor.publish(start, (place.padding + framed(record.len())) as u64);
-        Ok(())
+        self.end.push(record)
     }
 
     /// Reserves a record of `len` bytes to be written in place; nothing is published before
@@ -335,64 +236,30 @@ impl<L: Trust> Producer<L> {
     /// # Errors
     /// As [`push`](Self::push).
     pub fn reserve(&mut self, len: usize) -> Result<Reservation<'_, L>, RecordPushError> {
-        let place = self.place(len, 0)?;
-        Ok(Reservation::new(self, place, len))
+        self.end.reserve(len)
     }
 
     /// Starts a batch: any number of records, published together with one store.
     pub fn batch(&mut self) -> Batch<'_, L> {
-        Batch::new(self)
-    }
-
-    /// Finds room for a record of `len` bytes behind `ahead` bytes that are filled but not published.
-    #[inline(always)]
-    fn place(&mut self, len: usize, ahead: usize) -> Result<Place, RecordPushError> {
-        let max = self.data.max_record();
-        if len > max as usize {
-            return Err(RecordPushError::TooLong { max });
-        }
-        let start = self.cursor.position().wrapping_add(ahead as u64);
-        let rest = self.data.before_wrap(start);
-        let needed = framed(len);
-        if needed <= rest {
-            self.cursor.require((ahead + needed) as u64)?;
-            return Ok(Place { padding: 0, position: start });
-        }
-        self.cursor.require((ahead + rest + needed) as u64)?;
-        // SAFETY: `require` says that the rest of the data is free, and it has room for a frame.
-        unsafe { self.data.write_frame(start, frame(KIND_PADDING, rest - FRAME)) };
-        Ok(Place { padding: rest, position: start.wrapping_add(rest as u64) })
-    }
-
-    /// Writes frame and payload.
-    ///
-    /// # Safety
-    /// `place` was made for a record of this length and nothing was placed there since.
-    #[inline(always)]
-    unsafe fn fill(&self, place: Place, record: &[u8]) {
-        // SAFETY: the place's frame is free.
-        unsafe { self.data.write_frame(place.position, frame(KIND_MESSAGE, record.len())) };
-        let offset = self.data.offset(place.position) + FRAME;
-        // SAFETY: the place's payload is free and does not reach beyond the end of the data.
-        unsafe { self.data.bytes.write_bytes(offset, record.as_ptr(), record.len()) };
+        self.end.batch()
     }
 
     /// Bytes of data, frames and padding included.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.data.bytes.len()
+        self.end.capacity()
     }
 
     /// The longest record that this ring takes.
     #[must_use]
     pub fn max_record(&self) -> usize {
-        self.data.max_record() as usize
+        self.end.max_record()
     }
 
     /// Bytes published and not yet released. A running consumer can only make it smaller.
     #[must_use]
     pub fn len(&self) -> usize {
-        usize::try_from(self.cursor.len()).unwrap_or(usize::MAX)
+        self.end.len()
     }
 
     /// Bytes that are free. A running consumer can only make it larger. A record needs its own bytes rounded up to
@@ -417,13 +284,13 @@ impl<L: Trust> Producer<L> {
     /// How many bytes were ever published: the position of the next record.
     #[must_use]
     pub fn position(&self) -> u64 {
-        self.cursor.position()
+        self.end.position()
     }
 
     /// What made this handle useless, if anything did.
     #[must_use]
     pub fn corruption(&self) -> Option<Corrupt> {
-        self.cursor.corruption()
+        self.end.corruption()
     }
 
     /// This handle's name in the owner word.
@@ -451,30 +318,22 @@ impl<L: Trust> Producer<L> {
 /// }
 /// ```
 pub struct Consumer<L: Trust = Trusted> {
-    cursor: HeadCursor,
+    // Freed first: the end keeps the region.
     role: Role,
-    data: Data<L>,
-    not_sync: PhantomData<core::cell::Cell<()>>,
+    end: PopEnd<L>,
 }
 
 impl<L: Trust> Drop for Consumer<L> {
     fn drop(&mut self) {
-        self.cursor.store_head();
+        self.end.release();
     }
-}
-
-/// A validated message at the head.
-#[derive(Clone, Copy)]
-struct Message {
-    /// Where its payload starts in the data.
-    offset: usize,
-    len: usize,
 }
 
 impl<L: Trust> Consumer<L> {
     fn attach(ring: &Ring<L>, role: Role) -> Result<Self, AttachError> {
-        let cursor = HeadCursor::attach(ring.positions(), u64::MAX)?;
-        Ok(Self { cursor, role, data: ring.data(), not_sync: PhantomData })
+        // SAFETY: the parts of a validated layout; the role is ours, and what its former holder did happened before.
+        let end = unsafe { PopEnd::attach(&ring.region, &ring.layout.parts()) }?;
+        Ok(Self { role, end })
     }
 
     /// Copies the next record out and consumes it; says how long it is.
@@ -488,14 +347,7 @@ impl<L: Trust> Consumer<L> {
     /// [`RecordPopError::Corrupt`] for good once the producer published something impossible.
     #[inline]
     pub fn pop_into(&mut self, to: &mut [u8]) -> Result<usize, RecordPopError> {
-        let message = self.message()?;
-        let Some(to) = to.get_mut(..message.len) else {
-            return Err(too_small(message.len));
-        };
-        // SAFETY: R2: the message lies within the published window and the data.
-        unsafe { self.data.bytes.read_bytes(message.offset, to.as_mut_ptr(), message.len) };
-        self.consume(message);
-        Ok(message.len)
+        self.end.pop_into(to)
     }
 
     /// The next record in place; **it is consumed when the [`Record`] is dropped**, also by an early return or a panic.
@@ -504,8 +356,7 @@ impl<L: Trust> Consumer<L> {
     /// # Errors
     /// As [`pop_into`](Self::pop_into).
     pub fn pop(&mut self) -> Result<Record<'_, L>, RecordPopError> {
-        let message = self.message()?;
-        Ok(Record::new(self, message))
+        self.end.pop()
     }
 
     /// The length of the next record, which stays. Padding before it is passed, so [`position`](Self::position) may
@@ -514,90 +365,29 @@ impl<L: Trust> Consumer<L> {
     /// # Errors
     /// As [`pop_into`](Self::pop_into).
     pub fn peek_len(&mut self) -> Result<usize, RecordPopError> {
-        Ok(self.message()?.len)
-    }
-
-    /// The message at the head, validated (R2), behind at most one padding (R3).
-    #[inline(always)]
-    fn message(&mut self) -> Result<Message, RecordPopError> {
-        self.cursor.require_up_to(1)?;
-        let frame = self.load_frame();
-        if frame >> 32 == u64::from(KIND_MESSAGE) { self.validate(frame) } else { self.behind_padding(frame) }
-    }
-
-    /// I3: the frame at the head, loaded once.
-    #[inline(always)]
-    fn load_frame(&self) -> u64 {
-        // SAFETY: something is published at the head, so by the grain at least a frame is; it is aligned.
-        unsafe { self.data.bytes.load::<u64>(self.data.offset(self.cursor.position())) }
-    }
-
-    #[inline(always)]
-    fn validate(&mut self, frame: u64) -> Result<Message, RecordPopError> {
-        let position = self.cursor.position();
-        let len = frame & u64::from(u32::MAX);
-        let window = self.cursor.window().min(self.data.before_wrap(position) as u64);
-        // The window is a multiple of a frame, so what fits unrounded fits rounded up.
-        if frame >> 32 != u64::from(KIND_MESSAGE) || len + FRAME as u64 > window {
-            return Err(self.corrupt(frame));
-        }
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "below the window, which is below the data's length"
-        )]
-        Ok(Message { offset: self.data.offset(position) + FRAME, len: len as usize })
-    }
-
-    #[cold]
-    fn behind_padding(&mut self, frame: u64) -> Result<Message, RecordPopError> {
-        let position = self.cursor.position();
-        let rest = self.data.before_wrap(position);
-        let is_padding = frame == self::frame(KIND_PADDING, rest - FRAME);
-        if !is_padding || self.data.offset(position) == 0 || rest as u64 >= self.cursor.window() {
-            return Err(self.corrupt(frame));
-        }
-        self.cursor.advance(rest as u64);
-        let frame = self.load_frame();
-        self.validate(frame)
-    }
-
-    #[cold]
-    fn corrupt(&mut self, frame: u64) -> RecordPopError {
-        RecordPopError::Corrupt(self.cursor.latch(CorruptWord::Record, frame))
-    }
-
-    /// Touches and consumes the message at the head.
-    #[inline(always)]
-    fn consume(&mut self, message: Message) {
-        let size = framed(message.len);
-        if self.cursor.touches() {
-            let offset = message.offset - FRAME;
-            // SAFETY: I2 of `cursor`: the record is ours until the head is stored, and nothing borrows it.
-            unsafe { touch_lines::<true>(&self.data.bytes, offset, size) };
-        }
-        self.cursor.advance(size as u64);
+        self.end.peek_len()
     }
 
     /// Releases everything consumed to the producer now.
     pub fn release(&mut self) {
-        self.cursor.store_head();
+        self.end.release();
     }
 
     /// Changes how this consumer waits, touches and releases; [`Tuning::release_every`] counts bytes here.
     pub fn tune(&mut self, tuning: Tuning) {
-        self.cursor.tune(tuning);
+        self.end.tune(tuning);
     }
 
     /// Bytes of data, frames and padding included.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.data.bytes.len()
+        self.end.capacity()
     }
 
     /// Bytes published and not yet consumed. A running producer can only make it larger.
     #[must_use]
     pub fn len(&self) -> usize {
-        usize::try_from(self.cursor.len()).unwrap_or(usize::MAX)
+        self.end.len()
     }
 
     /// Bytes that hold no record. A running producer can only make it smaller.
@@ -622,13 +412,13 @@ impl<L: Trust> Consumer<L> {
     /// How many bytes were ever consumed: the position of the next record.
     #[must_use]
     pub fn position(&self) -> u64 {
-        self.cursor.position()
+        self.end.position()
     }
 
     /// What made this handle useless, if anything did.
     #[must_use]
     pub fn corruption(&self) -> Option<Corrupt> {
-        self.cursor.corruption()
+        self.end.corruption()
     }
 
     /// This handle's name in the owner word.
@@ -638,19 +428,14 @@ impl<L: Trust> Consumer<L> {
     }
 }
 
-#[cold]
-fn too_small(len: usize) -> RecordPopError {
-    RecordPopError::BufferTooSmall { needed: u32::try_from(len).unwrap_or(u32::MAX) }
-}
-
 impl<L: Trust> fmt::Debug for Producer<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Producer").field("position", &self.cursor.position()).finish_non_exhaustive()
+        f.debug_struct("Producer").field("position", &self.end.position()).finish_non_exhaustive()
     }
 }
 
 impl<L: Trust> fmt::Debug for Consumer<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Consumer").field("position", &self.cursor.position()).finish_non_exhaustive()
+        f.debug_struct("Consumer").field("position", &self.end.position()).finish_non_exhaustive()
     }
 }

@@ -73,8 +73,10 @@
 //! remote position and lazy release are common practice; the touch rule is our own measurement (DESIGN.md).
 
 use tidewire_shm::sync::{AtomicU64, Ordering, Shared, spin_hint};
+use tidewire_shm::{Region, Trust};
 
 use crate::error::{Corrupt, CorruptWord, PopError, PushError};
+use crate::layout::Parts;
 
 /// How a consumer trades latency, throughput and redelivery; private to it, changeable at any time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +133,22 @@ pub(crate) struct Positions {
 }
 
 impl Positions {
+    /// The words of a ring whose parts lie in `region`.
+    ///
+    /// # Safety
+    /// Both words are within the region, aligned, and accessed only as these atomics; whoever keeps the result keeps
+    /// the region, too.
+    pub(crate) unsafe fn new<L: Trust>(region: &Region<L>, parts: &Parts, grain: u64) -> Self {
+        Self {
+            // SAFETY: the caller's promise.
+            tail: unsafe { region.atomic_u64(parts.tail_offset) },
+            // SAFETY: the caller's promise.
+            head: unsafe { region.atomic_u64(parts.head_offset) },
+            capacity: parts.capacity as u64,
+            grain,
+        }
+    }
+
     fn on_grain(&self, position: u64) -> bool {
         position & (self.grain - 1) == 0
     }
@@ -249,8 +267,75 @@ pub(crate) struct HeadCursor {
     little: u64,
     pauses: u32,
     touch: bool,
+    /// Nothing but [`store_head`](Self::store_head) and finding nothing releases.
+    by_hand: bool,
     shared: Positions,
     corrupt: Option<Corrupt>,
+}
+
+/// An end of a ring that has a [`HeadCursor`].
+pub(crate) trait HasHead {
+    fn head(&self) -> &HeadCursor;
+    fn head_mut(&mut self) -> &mut HeadCursor;
+}
+
+/// How a structure that embeds many rings looks after the consuming end of one.
+///
+/// Only here can it say that consuming releases nothing. What it gets in return is the duty to call
+/// [`release`](Self::release).
+pub trait Polled {
+    /// From now on consuming releases nothing; only [`release`](Self::release) does, and a refill that finds nothing.
+    fn release_by_hand(&mut self);
+    /// Releases everything consumed to the producer now.
+    fn release(&mut self);
+    /// Elements consumed and not yet released.
+    fn unreleased(&self) -> u64;
+    /// Elements that can be consumed without a look at anything.
+    fn known(&self) -> u64;
+    /// Whether a pop of one element needs no look at anything and no bookkeeping; never true if nothing is known.
+    fn quick(&self) -> bool;
+    /// How many elements were ever consumed.
+    fn position(&self) -> u64;
+    /// Looks for more where nothing is known. A `patient` caller has nothing else to do, and waits a moment for more
+    /// where the looks are thin.
+    ///
+    /// # Errors
+    /// [`PopError::Empty`] if there is nothing now, [`PopError::Corrupt`] for good.
+    fn refill(&mut self, patient: bool) -> Result<(), PopError>;
+}
+
+impl<E: HasHead> Polled for E {
+    fn release_by_hand(&mut self) {
+        self.head_mut().release_by_hand();
+    }
+
+    #[inline(always)]
+    fn release(&mut self) {
+        self.head_mut().store_head();
+    }
+
+    #[inline(always)]
+    fn unreleased(&self) -> u64 {
+        self.head().unpublished()
+    }
+
+    #[inline(always)]
+    fn known(&self) -> u64 {
+        self.head().window()
+    }
+
+    #[inline(always)]
+    fn quick(&self) -> bool {
+        self.head().head != self.head().stop
+    }
+
+    fn position(&self) -> u64 {
+        self.head().position()
+    }
+
+    fn refill(&mut self, patient: bool) -> Result<(), PopError> {
+        self.head_mut().refill(patient)
+    }
 }
 
 impl HeadCursor {
@@ -268,6 +353,7 @@ impl HeadCursor {
             little: little.min(shared.capacity / 4),
             pauses: 0,
             touch: true,
+            by_hand: false,
             shared,
             corrupt: None,
         };
@@ -277,11 +363,19 @@ impl HeadCursor {
 
     pub(crate) fn tune(&mut self, tuning: Tuning) {
         let capacity = self.shared.capacity;
-        self.period = tuning.release_every.unwrap_or(capacity / 8).clamp(1, capacity);
+        let period = tuning.release_every.unwrap_or(capacity / 8).clamp(1, capacity);
+        self.period = if self.by_hand { u64::MAX } else { period };
         self.pauses = tuning.pauses;
         self.touch = tuning.touch;
         self.stop = self.head;
         self.release_if_due();
+    }
+
+    /// From now on consuming releases nothing: the embedding structure does it, when what was handed out is safe.
+    pub(crate) fn release_by_hand(&mut self) {
+        self.by_hand = true;
+        self.period = u64::MAX;
+        self.stop = self.head;
     }
 
     pub(crate) fn position(&self) -> u64 {
@@ -334,6 +428,13 @@ impl HeadCursor {
         }
         self.end_window();
         Ok(())
+    }
+
+    /// Makes at least one element known. A `patient` caller has nothing else to do and waits a moment for more where
+    /// the looks are thin; any other looks at once.
+    pub(crate) fn refill(&mut self, patient: bool) -> Result<(), PopError> {
+        self.thin &= patient;
+        self.next_window()
     }
 
     /// Reads the tail again. On success at least one element is known.
@@ -405,8 +506,9 @@ impl HeadCursor {
         self.release_if_due();
     }
 
+    /// Elements consumed and not yet released.
     #[inline(always)]
-    fn unpublished(&self) -> u64 {
+    pub(crate) fn unpublished(&self) -> u64 {
         self.head.wrapping_sub(self.published)
     }
 

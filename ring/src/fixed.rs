@@ -50,31 +50,19 @@ use core::fmt;
 use core::marker::PhantomData;
 
 use bytemuck::Pod;
-use tidewire_shm::sync::Payload;
-use tidewire_shm::{CACHE_LINE_BYTES, Region, Trust, Trusted};
+use tidewire_shm::{Region, Trust, Trusted};
 
-use crate::cursor::{HeadCursor, Positions, TailCursor, Tuning};
+use crate::cursor::Tuning;
 use crate::error::{AttachError, Corrupt, CreateError, PopError, PushError};
-use crate::layout::{KIND_FIXED, Layout, Options, Shape, Side};
+use crate::layout::{Layout, Options, Side};
 use crate::role::{Owner, Role};
-use crate::touch::touch_lines;
 
 mod chunk;
+pub(crate) mod end;
+mod slots;
 
 pub use chunk::{Chunk, Drain, Reservation};
-
-/// Messages that count as few when the consumer decides whether to wait a moment before it looks again.
-const LITTLE: u64 = 256;
-
-const fn shape<T: Pod>() -> Shape {
-    Shape {
-        kind: KIND_FIXED,
-        element_bytes: size_of::<T>(),
-        element_align: align_of::<T>(),
-        min_capacity: 1,
-        max_capacity: usize::MAX,
-    }
-}
+use end::{PopEnd, PushEnd, shape};
 
 /// A ring in a region, created or opened and validated; gives out its two roles.
 ///
@@ -221,156 +209,10 @@ impl<T: Pod, L: Trust> Ring<T, L> {
         // SAFETY: an owner word of a validated layout; handles that keep it keep the region, too.
         unsafe { self.region.atomic_u64(self.layout.owner(side)) }
     }
-
-    fn positions(&self) -> Positions {
-        Positions {
-            // SAFETY: a position word of a validated layout; handles that keep it keep the region, too.
-            tail: unsafe { self.region.atomic_u64(self.layout.position(Side::Producer)) },
-            // SAFETY: as above.
-            head: unsafe { self.region.atomic_u64(self.layout.position(Side::Consumer)) },
-            capacity: self.layout.capacity as u64,
-            grain: 1,
-        }
-    }
-
-    fn slots(&self) -> Slots<T, L> {
-        Slots {
-            // SAFETY: the data of a validated layout, which holds no control words; kept with the region.
-            data: unsafe { self.region.payload(self.layout.data_offset(), self.layout.data_bytes) },
-            mask: self.layout.capacity as u64 - 1,
-            // SAFETY: the handles of one ring follow one protocol: the roles are claimed by their owner words.
-            _region: unsafe { self.region.alias() },
-            element: PhantomData,
-        }
-    }
 }
 
 /// Both ends of one ring.
 pub type Ends<T, L> = (Producer<T, L>, Consumer<T, L>);
-
-/// The data of a ring as slots, and what keeps it alive.
-struct Slots<T, L: Trust> {
-    data: Payload,
-    mask: u64,
-    _region: Region<L>,
-    element: PhantomData<fn(T) -> T>,
-}
-
-impl<T: Pod, L: Trust> Slots<T, L> {
-    #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "the mask is below the capacity, a usize")]
-    fn index(&self, position: u64) -> usize {
-        (position & self.mask) as usize
-    }
-
-    /// S2: the offset of a position's slot, at most `data.len() - size_of::<T>()`.
-    #[inline(always)]
-    fn offset(&self, position: u64) -> usize {
-        self.index(position) * size_of::<T>()
-    }
-
-    /// How many of `n` slots from `position` on lie before the wrap.
-    #[inline(always)]
-    fn before_wrap(&self, position: u64, n: usize) -> usize {
-        n.min(self.data.len() / size_of::<T>() - self.index(position))
-    }
-
-    /// # Safety
-    /// The slot is the caller's to read (I2).
-    #[inline(always)]
-    unsafe fn read(&self, position: u64) -> T {
-        // SAFETY: S2; aligned because data and size are; S1; the caller's promise.
-        unsafe { self.data.load(self.offset(position)) }
-    }
-
-    /// # Safety
-    /// The slot is the caller's to read (I2).
-    #[inline(always)]
-    unsafe fn read_to(&self, position: u64, to: &mut T) {
-        // SAFETY: S2; aligned because data and size are; S1; the caller's promise.
-        unsafe { self.data.load_to(self.offset(position), to) };
-    }
-
-    /// # Safety
-    /// The slot is the caller's to write (I2).
-    #[inline(always)]
-    unsafe fn write(&self, position: u64, value: &T) {
-        // SAFETY: S2; aligned because data and size are; S1; the caller's promise.
-        unsafe { self.data.store(self.offset(position), value) };
-    }
-
-    /// Copies messages in, across the wrap.
-    ///
-    /// # Safety
-    /// The slots are the caller's to write (I2).
-    unsafe fn write_slice(&self, position: u64, values: &[T]) {
-        let (front, back) = values.split_at(self.before_wrap(position, values.len()));
-        for (values, at) in [(front, position), (back, position.wrapping_add(front.len() as u64))] {
-            // SAFETY: S2 for the first slot; `before_wrap` for the rest; the caller's promise.
-            unsafe { self.data.write_bytes(self.offset(at), values.as_ptr().cast(), size_of_val(values)) };
-        }
-    }
-
-    /// Copies messages out, across the wrap.
-    ///
-    /// # Safety
-    /// The slots are the caller's to read (I2).
-    unsafe fn read_slice(&self, position: u64, values: &mut [T]) {
-        let (front, back) = values.split_at_mut(self.before_wrap(position, values.len()));
-        let next = position.wrapping_add(front.len() as u64);
-        for (values, at) in [(front, position), (back, next)] {
-            // SAFETY: S2 for the first slot; `before_wrap` for the rest; S1; the caller's promise.
-            unsafe { self.data.read_bytes(self.offset(at), values.as_mut_ptr().cast(), size_of_val(values)) };
-        }
-    }
-
-    /// Touches the lines that end in these slots.
-    ///
-    /// # Safety
-    /// The slots are the caller's until it frees them, and not borrowed.
-    #[inline(always)]
-    unsafe fn touch(&self, position: u64, n: usize) {
-        let front = self.before_wrap(position, n);
-        for (at, n) in [(position, front), (position.wrapping_add(front as u64), n - front)] {
-            // SAFETY: S2 and `before_wrap`; the caller's promise.
-            unsafe { self.touch_run(self.offset(at), n * size_of::<T>()) };
-        }
-    }
-
-    /// [`touch`](Self::touch) for one slot, where the size often says which lines end in it.
-    ///
-    /// # Safety
-    /// As [`touch`](Self::touch).
-    #[inline(always)]
-    unsafe fn touch_one(&self, position: u64) {
-        let (offset, size) = (self.offset(position), size_of::<T>());
-        if size.is_multiple_of(CACHE_LINE_BYTES) {
-            for line in 0..size / CACHE_LINE_BYTES {
-                // SAFETY: the caller's promise; the data is line-aligned, so every line of the slot is its own.
-                unsafe { self.data.touch::<u64>(offset + line * CACHE_LINE_BYTES) };
-            }
-        } else if size >= 8 && CACHE_LINE_BYTES.is_multiple_of(size) {
-            if offset % CACHE_LINE_BYTES == CACHE_LINE_BYTES - size {
-                // SAFETY: the caller's promise; the slot has at least eight bytes and is aligned to its size.
-                unsafe { self.data.touch::<u64>(offset) };
-            }
-        } else {
-            // SAFETY: the caller's promise; S2.
-            unsafe { self.touch_run(offset, size) };
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn touch_run(&self, offset: usize, len: usize) {
-        if size_of::<T>().is_multiple_of(8) {
-            // SAFETY: the caller's promise; sizes and offsets are multiples of eight.
-            unsafe { touch_lines::<true>(&self.data, offset, len) };
-        } else {
-            // SAFETY: the caller's promise.
-            unsafe { touch_lines::<false>(&self.data, offset, len) };
-        }
-    }
-}
 
 /// The producing end of a ring. One per ring; `Send`, not `Sync`, not `Clone`.
 ///
@@ -385,16 +227,16 @@ impl<T: Pod, L: Trust> Slots<T, L> {
 /// sent::<tidewire_ring::fixed::Producer<u64>>();
 /// ```
 pub struct Producer<T, L: Trust = Trusted> {
-    cursor: TailCursor,
+    // Freed first: the end keeps the region.
     role: Role,
-    slots: Slots<T, L>,
-    not_sync: PhantomData<core::cell::Cell<()>>,
+    end: PushEnd<T, L>,
 }
 
 impl<T: Pod, L: Trust> Producer<T, L> {
     fn attach(ring: &Ring<T, L>, role: Role) -> Result<Self, AttachError> {
-        let cursor = TailCursor::attach(ring.positions())?;
-        Ok(Self { cursor, role, slots: ring.slots(), not_sync: PhantomData })
+        // SAFETY: the parts of a validated layout; the role is ours, and what its former holder did happened before.
+        let end = unsafe { PushEnd::attach(&ring.region, &ring.layout.parts()) }?;
+        Ok(Self { role, end })
     }
 
     /// Pushes one message.
@@ -409,7 +251,7 @@ impl<T: Pod, L: Trust> Producer<T, L> {
     /// consumer published an impossible position.
     #[inline]
     pub fn push(&mut self, value: T) -> Result<(), PushError> {
-        self.push_from(&value)
+        self.end.push_from(&value)
     }
 
     /// Pushes a copy of one message from where it lies; for types that are too large to pass by value.
@@ -418,12 +260,7 @@ impl<T: Pod, L: Trust> Producer<T, L> {
     /// As [`push`](Self::push).
     #[inline]
     pub fn push_from(&mut self, value: &T) -> Result<(), PushError> {
-        self.cursor.require(1)?;
-        let position = self.cursor.position();
-        // SAFETY: I2: `require` says that the slot at the tail is free.
-        unsafe { self.slots.write(position, value) };
-        self.cursor.publish(position, 1);
-        Ok(())
+        self.end.push_from(value)
     }
 
     /// Pushes all messages of a slice with one publication, or none of them.
@@ -435,15 +272,7 @@ impl<T: Pod, L: Trust> Producer<T, L> {
     /// [`PushError::Full`] if they do not all fit now; more than [`capacity`](Self::capacity) never do.
     #[inline]
     pub fn push_slice(&mut self, values: &[T]) -> Result<(), PushError> {
-        self.cursor.require(values.len() as u64)?;
-        if values.is_empty() {
-            return Ok(());
-        }
-        let position = self.cursor.position();
-        // SAFETY: I2: `require` says that as many slots are free.
-        unsafe { self.slots.write_slice(position, values) };
-        self.cursor.publish(position, values.len() as u64);
-        Ok(())
+        self.end.push_slice(values)
     }
 
     /// Reserves `n` free slots to be filled in place; nothing is published before
@@ -452,20 +281,19 @@ impl<T: Pod, L: Trust> Producer<T, L> {
     /// # Errors
     /// As [`push_slice`](Self::push_slice).
     pub fn reserve(&mut self, n: usize) -> Result<Reservation<'_, T, L>, PushError> {
-        self.cursor.require(n as u64)?;
-        Ok(Reservation::new(self, n))
+        self.end.reserve(n)
     }
 
     /// Messages that fit.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.slots.data.len() / size_of::<T>()
+        self.end.capacity()
     }
 
     /// Messages published and not yet released. A running consumer can only make it smaller.
     #[must_use]
     pub fn len(&self) -> usize {
-        usize::try_from(self.cursor.len()).unwrap_or(usize::MAX)
+        self.end.len()
     }
 
     /// Messages that may be pushed now. A running consumer can only make it larger.
@@ -489,13 +317,13 @@ impl<T: Pod, L: Trust> Producer<T, L> {
     /// How many messages were ever published: the position of the next one.
     #[must_use]
     pub fn position(&self) -> u64 {
-        self.cursor.position()
+        self.end.position()
     }
 
     /// What made this handle useless, if anything did.
     #[must_use]
     pub fn corruption(&self) -> Option<Corrupt> {
-        self.cursor.corruption()
+        self.end.corruption()
     }
 
     /// This handle's name in the owner word.
@@ -514,22 +342,22 @@ impl<T: Pod, L: Trust> Producer<T, L> {
 /// cloned::<tidewire_ring::fixed::Consumer<u64>>();
 /// ```
 pub struct Consumer<T, L: Trust = Trusted> {
-    cursor: HeadCursor,
+    // Freed first: the end keeps the region.
     role: Role,
-    slots: Slots<T, L>,
-    not_sync: PhantomData<core::cell::Cell<()>>,
+    end: PopEnd<T, L>,
 }
 
 impl<T, L: Trust> Drop for Consumer<T, L> {
     fn drop(&mut self) {
-        self.cursor.store_head();
+        self.end.release();
     }
 }
 
 impl<T: Pod, L: Trust> Consumer<T, L> {
     fn attach(ring: &Ring<T, L>, role: Role) -> Result<Self, AttachError> {
-        let cursor = HeadCursor::attach(ring.positions(), LITTLE)?;
-        Ok(Self { cursor, role, slots: ring.slots(), not_sync: PhantomData })
+        // SAFETY: the parts of a validated layout; the role is ours, and what its former holder did happened before.
+        let end = unsafe { PopEnd::attach(&ring.region, &ring.layout.parts()) }?;
+        Ok(Self { role, end })
     }
 
     /// Pops one message.
@@ -543,12 +371,7 @@ impl<T: Pod, L: Trust> Consumer<T, L> {
     /// impossible position.
     #[inline]
     pub fn pop(&mut self) -> Result<T, PopError> {
-        self.cursor.require_one()?;
-        let position = self.cursor.position();
-        // SAFETY: I2: `require_one` says that the slot at the head is published.
-        let value = unsafe { self.slots.read(position) };
-        self.consume_one(position);
-        Ok(value)
+        self.end.pop()
     }
 
     /// Pops one message to where it shall lie; for types that are too large to return by value.
@@ -557,34 +380,7 @@ impl<T: Pod, L: Trust> Consumer<T, L> {
     /// As [`pop`](Self::pop); then `to` is unchanged.
     #[inline]
     pub fn pop_to(&mut self, to: &mut T) -> Result<(), PopError> {
-        self.cursor.require_one()?;
-        let position = self.cursor.position();
-        // SAFETY: I2: `require_one` says that the slot at the head is published.
-        unsafe { self.slots.read_to(position, to) };
-        self.consume_one(position);
-        Ok(())
-    }
-
-    /// Touches and consumes the slot at `position`, the head, which was just read.
-    #[inline(always)]
-    fn consume_one(&mut self, position: u64) {
-        if size_of::<T>() < CACHE_LINE_BYTES {
-            self.prefetch_next_line(position);
-        }
-        if self.cursor.touches() {
-            // SAFETY: I2: the slot is ours until the head is stored, and nothing borrows it.
-            unsafe { self.slots.touch_one(position) };
-        }
-        self.cursor.advance_one(position);
-    }
-
-    /// Small slots share lines: fetch the next line when the first slot of one is read.
-    #[inline(always)]
-    fn prefetch_next_line(&self, position: u64) {
-        let offset = self.slots.offset(position);
-        if offset % CACHE_LINE_BYTES < size_of::<T>() {
-            self.slots.data.prefetch(offset + CACHE_LINE_BYTES);
-        }
+        self.end.pop_to(to)
     }
 
     /// Copies the next message without consuming it.
@@ -592,9 +388,7 @@ impl<T: Pod, L: Trust> Consumer<T, L> {
     /// # Errors
     /// As [`pop`](Self::pop).
     pub fn peek(&mut self) -> Result<T, PopError> {
-        self.cursor.require_one()?;
-        // SAFETY: I2: `require_one` says that the slot at the head is published.
-        Ok(unsafe { self.slots.read(self.cursor.position()) })
+        self.end.peek()
     }
 
     /// Pops up to `to.len()` messages and says how many; at least one.
@@ -603,21 +397,7 @@ impl<T: Pod, L: Trust> Consumer<T, L> {
     /// As [`pop`](Self::pop). An empty `to` takes nothing and returns `Ok(0)`.
     #[inline]
     pub fn pop_into(&mut self, to: &mut [T]) -> Result<usize, PopError> {
-        let position = self.cursor.position();
-        if to.is_empty() {
-            return Ok(0);
-        }
-        let n = self.cursor.require_up_to(to.len() as u64)?;
-        #[expect(clippy::cast_possible_truncation, reason = "at most `to.len()`")]
-        let values = to.split_at_mut(n as usize).0;
-        // SAFETY: I2: `require_up_to` says that as many slots are published.
-        unsafe { self.slots.read_slice(position, values) };
-        if self.cursor.touches() {
-            // SAFETY: I2: the slots are ours until the head is stored, and nothing borrows them.
-            unsafe { self.slots.touch(position, values.len()) };
-        }
-        self.cursor.advance(n);
-        Ok(values.len())
+        self.end.pop_into(to)
     }
 
     /// Up to `max` messages to be read in place; nothing is consumed before [`Chunk::release`].
@@ -625,9 +405,7 @@ impl<T: Pod, L: Trust> Consumer<T, L> {
     /// # Errors
     /// As [`pop`](Self::pop). `max` zero gives an empty chunk.
     pub fn read_chunk(&mut self, max: usize) -> Result<Chunk<'_, T, L>, PopError> {
-        let n = if max == 0 { 0 } else { self.cursor.require_up_to(max as u64)? };
-        #[expect(clippy::cast_possible_truncation, reason = "at most `max`")]
-        Ok(Chunk::new(self, n as usize))
+        self.end.read_chunk(max)
     }
 
     /// Pops message after message until the ring is empty or corrupt.
@@ -637,24 +415,24 @@ impl<T: Pod, L: Trust> Consumer<T, L> {
 
     /// Releases everything consumed to the producer now.
     pub fn release(&mut self) {
-        self.cursor.store_head();
+        self.end.release();
     }
 
     /// Changes how this consumer waits, touches and releases.
     pub fn tune(&mut self, tuning: Tuning) {
-        self.cursor.tune(tuning);
+        self.end.tune(tuning);
     }
 
     /// Messages that fit.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.slots.data.len() / size_of::<T>()
+        self.end.capacity()
     }
 
     /// Messages that may be popped now. A running producer can only make it larger.
     #[must_use]
     pub fn len(&self) -> usize {
-        usize::try_from(self.cursor.len()).unwrap_or(usize::MAX)
+        self.end.len()
     }
 
     /// Slots that hold no message. A running producer can only make it smaller.
@@ -679,13 +457,13 @@ impl<T: Pod, L: Trust> Consumer<T, L> {
     /// How many messages were ever consumed: the position of the next one.
     #[must_use]
     pub fn position(&self) -> u64 {
-        self.cursor.position()
+        self.end.position()
     }
 
     /// What made this handle useless, if anything did.
     #[must_use]
     pub fn corruption(&self) -> Option<Corrupt> {
-        self.cursor.corruption()
+        self.end.corruption()
     }
 
     /// This handle's name in the owner word.
@@ -697,12 +475,12 @@ impl<T: Pod, L: Trust> Consumer<T, L> {
 
 impl<T, L: Trust> fmt::Debug for Producer<T, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Producer").field("position", &self.cursor.position()).finish_non_exhaustive()
+        f.debug_struct("Producer").field("position", &self.end.position()).finish_non_exhaustive()
     }
 }
 
 impl<T, L: Trust> fmt::Debug for Consumer<T, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Consumer").field("position", &self.cursor.position()).finish_non_exhaustive()
+        f.debug_struct("Consumer").field("position", &self.end.position()).finish_non_exhaustive()
     }
 }

@@ -75,14 +75,30 @@ impl Side {
 
 /// What kind of element a ring holds; the shape half of a [`Layout`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Shape {
-    pub(crate) kind: u32,
-    pub(crate) element_bytes: usize,
-    pub(crate) element_align: usize,
+pub struct Shape {
+    /// The header kind of a ring of them.
+    pub kind: u32,
+    /// Bytes of one element.
+    pub element_bytes: usize,
+    /// Alignment of one element.
+    pub element_align: usize,
     /// The smallest capacity, in elements.
-    pub(crate) min_capacity: usize,
+    pub min_capacity: usize,
     /// The largest capacity, in elements; memory may allow less.
-    pub(crate) max_capacity: usize,
+    pub max_capacity: usize,
+}
+
+/// Where the words and the data of one ring lie in a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Parts {
+    /// The producer's position.
+    pub tail_offset: usize,
+    /// The consumer's position.
+    pub head_offset: usize,
+    /// Slots or records.
+    pub data_offset: usize,
+    /// Slots or bytes; a power of two.
+    pub capacity: usize,
 }
 
 /// Validated, private, never read from shared memory again.
@@ -97,22 +113,29 @@ impl Shape {
     /// The largest data area; keeps every sum of offsets within 63 bits.
     const MAX_DATA_BYTES: usize = 1 << (usize::BITS - 4);
 
-    fn max_capacity(&self) -> usize {
-        // At least one: an element is checked to be far smaller than the data.
-        let most = Self::MAX_DATA_BYTES / self.element_bytes.max(1);
-        (1 << most.ilog2()).min(self.max_capacity)
+    fn max_capacity(&self, rings: usize) -> usize {
+        let most = Self::MAX_DATA_BYTES / self.element_bytes.max(1) / rings.max(1);
+        (1 << most.max(1).ilog2()).min(self.max_capacity)
     }
 
-    fn layout(&self, capacity: usize, stride: RoleStride) -> Result<Layout, CreateError> {
+    /// The bytes of data of one of `rings` rings of `capacity`, if that is a capacity for them.
+    ///
+    /// # Errors
+    /// [`CreateError::Element`] or [`CreateError::Capacity`]: what is wrong.
+    pub fn data_bytes(&self, capacity: usize, rings: usize) -> Result<usize, CreateError> {
         let &Self { element_bytes: bytes, element_align: align, min_capacity: min, .. } = self;
         if bytes == 0 || bytes > MAX_ELEMENT_BYTES || align > LINE_BYTES {
             return Err(CreateError::Element { bytes, align });
         }
-        let max = self.max_capacity();
+        let max = self.max_capacity(rings);
         if !capacity.is_power_of_two() || capacity < min || capacity > max {
             return Err(CreateError::Capacity { min, max, found: capacity });
         }
-        Ok(Layout { capacity, data_bytes: capacity * bytes, stride })
+        Ok(capacity * bytes)
+    }
+
+    fn layout(&self, capacity: usize, stride: RoleStride) -> Result<Layout, CreateError> {
+        Ok(Layout { capacity, data_bytes: self.data_bytes(capacity, 1)?, stride })
     }
 
     /// Bytes that a ring of this shape needs.
@@ -133,6 +156,7 @@ impl Shape {
         capacity: usize,
         options: &Options,
     ) -> Result<Layout, CreateError> {
+        region.require_writable()?;
         let layout = self.layout(capacity, options.role_stride)?;
         let too_small = CreateError::RegionTooSmall { needed: layout.total_bytes(), found: region.len() };
         if layout.total_bytes() > region.len() {
@@ -188,6 +212,16 @@ impl Layout {
         match self.stride {
             RoleStride::Line => HEADER_BYTES + (2 * number + side) * LINE_BYTES,
             stride => (1 + side) * stride.bytes() + (2 * side + number) * LINE_BYTES,
+        }
+    }
+
+    /// Where the words and the data lie.
+    pub(crate) fn parts(&self) -> Parts {
+        Parts {
+            tail_offset: self.position(Side::Producer),
+            head_offset: self.position(Side::Consumer),
+            data_offset: self.data_offset(),
+            capacity: self.capacity,
         }
     }
 

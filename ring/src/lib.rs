@@ -45,6 +45,8 @@
 
 pub mod bytes;
 pub mod cursor;
+#[doc(hidden)]
+pub mod embed;
 mod error;
 pub mod fixed;
 mod layout;

@@ -51,12 +51,18 @@ impl fmt::Display for Owner {
 }
 
 impl Owner {
-    fn from_word(word: u64) -> Option<Self> {
+    /// The owner that a word names, if any.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn from_word(word: u64) -> Option<Self> {
         let owner = Self { id: low(word), generation: high(word) };
         (owner.id != 0).then_some(owner)
     }
 
-    fn word(self) -> u64 {
+    /// The word that names this owner.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn word(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.id)
     }
 }
@@ -71,7 +77,8 @@ fn high(word: u64) -> u32 {
 }
 
 /// The id that this process writes into owner words.
-fn own_id() -> u32 {
+#[must_use]
+pub fn own_id() -> u32 {
     #[cfg(all(feature = "std", not(loom)))]
     return std::process::id();
     #[cfg(not(all(feature = "std", not(loom))))]
@@ -80,14 +87,14 @@ fn own_id() -> u32 {
 
 /// A held role; dropping it frees the role.
 #[derive(Debug)]
-pub(crate) struct Role {
+pub struct Role {
     word: Shared<AtomicU64>,
     owner: Owner,
 }
 
 impl Role {
     /// Who holds the role now.
-    pub(crate) fn owner_of(word: &AtomicU64) -> Option<Owner> {
+    pub fn owner_of(word: &AtomicU64) -> Option<Owner> {
         // ORD advice: Relaxed, the answer may be old when it arrives; claims decide by compare-exchange.
         Owner::from_word(word.load(Ordering::Relaxed))
     }
@@ -96,7 +103,10 @@ impl Role {
     ///
     /// Each round that fails is one in which somebody else took the role; a peer that keeps taking and freeing it
     /// could make us go on for ever, so the rounds are bounded.
-    pub(crate) fn claim(word: Shared<AtomicU64>) -> Result<Self, AttachError> {
+    ///
+    /// # Errors
+    /// [`AttachError::RoleTaken`] if it is not free.
+    pub fn claim(word: Shared<AtomicU64>) -> Result<Self, AttachError> {
         const ROUNDS: u32 = 4;
         // ORD own: Relaxed, only the compare-exchange below decides.
         let mut found = word.load(Ordering::Relaxed);
@@ -116,7 +126,10 @@ impl Role {
     }
 
     /// Takes the role of a holder that is proven dead.
-    pub(crate) fn replace(word: Shared<AtomicU64>, dead: Owner) -> Result<Self, AttachError> {
+    ///
+    /// # Errors
+    /// [`AttachError::OwnerChanged`] if somebody else holds it, or nobody.
+    pub fn replace(word: Shared<AtomicU64>, dead: Owner) -> Result<Self, AttachError> {
         if dead.id == 0 {
             // The word of a free role: nobody who could have died.
             return Err(AttachError::OwnerChanged { expected: dead, found: Self::owner_of(&word) });
@@ -130,7 +143,18 @@ impl Role {
         }
     }
 
-    pub(crate) fn owner(&self) -> Owner {
+    /// The role whose word was made to say `owner` by the caller, or under whose own rules it is the caller's.
+    ///
+    /// # Safety
+    /// The word says `owner`, and it is the caller who holds the role by it; the region is alive as long as the result.
+    #[must_use]
+    pub unsafe fn held(word: Shared<AtomicU64>, owner: Owner) -> Self {
+        Self { word, owner }
+    }
+
+    /// Who holds it.
+    #[must_use]
+    pub fn owner(&self) -> Owner {
         self.owner
     }
 }

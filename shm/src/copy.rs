@@ -16,10 +16,16 @@
 //! accesses to a slot. They can happen where one process lays two structures of different types over one segment,
 //! which no process of sound mind does and no other process can make it do; the machine gives arbitrary bytes.
 //!
-//! `--cfg plain_copy` replaces all of it by plain copies, which the sanitizers can see.
+//! [Runs of words](crate::sync::Words) are different, see [`run`]: there both sides may access the same bytes at one
+//! time by design.
+//!
+//! `--cfg plain_copy` replaces all of it by plain copies, which the sanitizers can see; runs
+//! of words stay atomic, word by word, there and under Miri.
 
 #[cfg(plain_copy)]
 use core::ptr;
+
+pub(crate) mod run;
 
 /// Fixed types up to this size are copied word by word.
 #[cfg(not(plain_copy))]

@@ -22,6 +22,8 @@ pub enum RegionError {
         /// The bytes that were asked for.
         bytes: usize,
     },
+    /// Something was to be written into memory that can only be read.
+    ReadOnly,
 }
 
 impl fmt::Display for RegionError {
@@ -32,6 +34,7 @@ impl fmt::Display for RegionError {
                 write!(f, "a region must start at a multiple of 128, found address {found:#x}")
             }
             Self::OutOfMemory { bytes } => write!(f, "no memory for a region of {bytes} bytes"),
+            Self::ReadOnly => f.write_str("expected memory that can be written, found it read-only"),
         }
     }
 }
@@ -100,6 +103,14 @@ pub enum Field {
     Nonce,
     /// Bytes that must be zero.
     Reserved,
+    /// Whether the memory can be written: 1 if so, 0 if it can only be read.
+    Access,
+    /// What kind of leases the processes use that share it ([`Liveness::KIND`](crate::Liveness::KIND)).
+    Liveness,
+    /// Which of several forms the structure has.
+    Form,
+    /// How many slots, cells, or writers it has.
+    Count,
 }
 
 impl Field {
@@ -123,6 +134,10 @@ impl Field {
             Self::BootId => "boot id",
             Self::Nonce => "creation nonce",
             Self::Reserved => "reserved bytes",
+            Self::Access => "access",
+            Self::Liveness => "kind of liveness",
+            Self::Form => "form",
+            Self::Count => "count",
         }
     }
 }

@@ -170,8 +170,9 @@ impl Header {
     /// that says so, not a mixture of an old structure and a new one.
     ///
     /// # Errors
-    /// [`Field::TotalBytes`] if the region is shorter than a header.
+    /// [`Field::Access`] if the region can only be read, [`Field::TotalBytes`] if it is shorter than a header.
     pub fn invalidate<L: Trust>(region: &Region<L>) -> Result<(), Incompatible> {
+        require_writable(region)?;
         if region.len() < HEADER_BYTES {
             return Err(Incompatible::new(Field::TotalBytes, HEADER_BYTES as u64, region.len() as u64));
         }
@@ -179,7 +180,7 @@ impl Header {
         let magic = unsafe { region.atomic_u64(MAGIC_OFFSET) };
         // ORD header.invalidate: Relaxed, ordered before what follows by the fence.
         magic.store(0, Ordering::Relaxed);
-        // ORD header.invalidate: Release -> the fence of `Header::read`; who sees a word of the new structure does not
+        // ORD header.invalidate: Release -> the fence of `Header::inspect`; who sees a word of the new structure does not
         // see the old magic.
         fence(Ordering::Release);
         Ok(())
@@ -190,8 +191,9 @@ impl Header {
     /// The magic goes last: whoever reads it, and fences, finds the rest.
     ///
     /// # Errors
-    /// [`Field::TotalBytes`] if the region is shorter than the structure.
+    /// [`Field::Access`] if the region can only be read, [`Field::TotalBytes`] if it is shorter than the structure.
     pub fn write<L: Trust>(&self, region: &Region<L>) -> Result<(), Incompatible> {
+        require_writable(region)?;
         let (wanted, have) = (self.total_bytes, region.len() as u64);
         if wanted > have || region.len() < HEADER_BYTES {
             return Err(Incompatible::new(Field::TotalBytes, wanted, have));
@@ -204,16 +206,27 @@ impl Header {
         unsafe { payload.write_bytes(0, rest.as_ptr(), rest.len()) };
         // SAFETY: the first eight bytes are only accessed as this word; the region outlives it.
         let magic = unsafe { region.atomic_u64(MAGIC_OFFSET) };
-        // ORD header.publish: Release -> `Header::read`; hands over the header, control words and data.
+        // ORD header.publish: Release -> `Header::inspect`; hands over the header, control words and data.
         magic.store(raw.magic, Ordering::Release);
         Ok(())
     }
 
-    /// Reads the header once into private memory and checks all that does not depend on the structure.
+    /// Reads the header once into private memory and checks all that does not depend on the structure; for
+    /// structures whose roles write. So none of them is ever laid over memory that can only be read.
+    ///
+    /// # Errors
+    /// [`Field::Access`] if the region can only be read; else as [`inspect`](Self::inspect).
+    pub fn read<L: Trust>(region: &Region<L>) -> Result<Self, Incompatible> {
+        require_writable(region)?;
+        Self::inspect(region)
+    }
+
+    /// As [`read`](Self::read), for whoever writes nothing, or asks the region before it does: works on memory that
+    /// can only be read.
     ///
     /// # Errors
     /// The first field that is not what this version writes.
-    pub fn read<L: Trust>(region: &Region<L>) -> Result<Self, Incompatible> {
+    pub fn inspect<L: Trust>(region: &Region<L>) -> Result<Self, Incompatible> {
         let have = region.len() as u64;
         if region.len() < HEADER_BYTES {
             return Err(Incompatible::new(Field::TotalBytes, HEADER_BYTES as u64, have));
@@ -240,6 +253,10 @@ impl Header {
         raw.magic = magic;
         raw.validate(have, region.origin().boot_id)
     }
+}
+
+fn require_writable<L: Trust>(region: &Region<L>) -> Result<(), Incompatible> {
+    region.require_writable().map_err(|_| Incompatible::new(Field::Access, 1, 0))
 }
 
 impl Raw {

@@ -13,8 +13,11 @@
 #[cfg(feature = "alloc")]
 extern crate alloc;
 
+pub mod bell;
 #[cfg(not(loom))]
 mod copy;
+#[cfg(all(feature = "std", not(loom)))]
+mod death;
 mod error;
 mod header;
 mod lease;
@@ -26,13 +29,17 @@ mod trust;
 #[cfg(all(feature = "std", not(loom)))]
 mod segment;
 
+#[cfg(all(feature = "std", not(loom)))]
+pub use death::{DeathError, DeathNotice, DeathWatch, NoticeState, WATCHES_MAX, WaitedWith};
 pub use error::{Field, Incompatible, RegionError};
 pub use header::{ABI_MAJOR, ABI_MINOR, HEADER_BYTES, Header, MAGIC, RoleStride};
 pub use lease::{LeaseError, Liveness, RoleId, Tenancy, Unleased};
 pub use line::{CACHE_LINE_BYTES, LINE_BYTES, Line};
 pub use region::{Origin, Region};
 #[cfg(all(feature = "std", not(loom)))]
-pub use segment::{Name, NameError, Segment, SegmentError, SegmentOptions};
+pub use segment::{
+    ForkMark, Name, NameError, Segment, SegmentError, SegmentLease, SegmentLeases, SegmentOptions,
+};
 pub use trust::{Trust, Trusted, Untrusted};
 
 #[cfg(all(doctest, feature = "std"))]

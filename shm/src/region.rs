@@ -11,7 +11,7 @@ use alloc::sync::Arc;
 use crate::error::RegionError;
 #[cfg(not(loom))]
 use crate::line::{LINE_BYTES, Line};
-use crate::sync::{AtomicU32, AtomicU64, Memory, Payload, Shared};
+use crate::sync::{AtomicU32, AtomicU64, Memory, Payload, Shared, Words};
 use crate::trust::{Trust, Trusted, Untrusted};
 
 /// What keeps the bytes of a region alive.
@@ -49,6 +49,8 @@ pub struct Origin {
 pub struct Region<L: Trust = Untrusted> {
     memory: Memory,
     origin: Origin,
+    /// Whether anything may be stored.
+    writable: bool,
     #[cfg(feature = "alloc")]
     keep: Keep,
     level: PhantomData<L>,
@@ -73,6 +75,7 @@ impl Region<Trusted> {
         Self {
             memory: Memory::new(base, len),
             origin: Origin::default(),
+            writable: true,
             #[cfg(feature = "alloc")]
             keep: None,
             level: PhantomData,
@@ -91,6 +94,7 @@ impl Region<Trusted> {
         Ok(Self {
             memory: Memory::new(base, len),
             origin: Origin::default(),
+            writable: true,
             keep: Some(Arc::new(block)),
             level: PhantomData,
         })
@@ -108,6 +112,7 @@ impl Region<Trusted> {
         Ok(Self {
             memory: Memory::new(len),
             origin: Origin::default(),
+            writable: true,
             #[cfg(feature = "alloc")]
             keep: None,
             level: PhantomData,
@@ -130,8 +135,8 @@ impl Region<Untrusted> {
     /// [`RegionError::Alignment`] if `base` is not 128-byte aligned, [`RegionError::Length`] if `len` is zero.
     ///
     /// # Safety
-    /// - the `len` bytes at `base` are mapped readable, and writable if anything will be written through this
-    ///   region, until `keep` is dropped;
+    /// - the `len` bytes at `base` are mapped readable until `keep` is dropped, and writable, too, unless the region
+    ///   is made [`read_only`](Self::read_only) before anything else is done with it;
     /// - they are initialised (as bytes of a mapping are);
     /// - in this process they are accessed only through regions like this one. Other processes may do anything.
     #[cfg(all(feature = "alloc", not(loom)))]
@@ -147,7 +152,13 @@ impl Region<Untrusted> {
         if !base.addr().get().is_multiple_of(LINE_BYTES) {
             return Err(RegionError::Alignment { found: base.addr().get() });
         }
-        Ok(Self { memory: Memory::new(base, len), origin, keep: Some(keep), level: PhantomData })
+        Ok(Self {
+            memory: Memory::new(base, len),
+            origin,
+            writable: true,
+            keep: Some(keep),
+            level: PhantomData,
+        })
     }
 
     /// Trusts every process that can write these bytes; structures over the result lend slices.
@@ -166,6 +177,7 @@ impl<L: Trust> Region<L> {
         Region {
             memory: self.memory,
             origin: self.origin,
+            writable: self.writable,
             #[cfg(feature = "alloc")]
             keep: self.keep,
             level: PhantomData,
@@ -190,6 +202,37 @@ impl<L: Trust> Region<L> {
         self.origin
     }
 
+    /// Gives away the right to write: whatever would store into the result is refused with
+    /// [`RegionError::ReadOnly`] or [`Field::Access`](crate::Field::Access). For readers that never write, and for
+    /// memory that is mapped read-only.
+    ///
+    /// ```
+    /// use tidewire_shm::{Region, RegionError};
+    ///
+    /// let region = Region::heap(4096)?.read_only();
+    /// assert_eq!(region.require_writable(), Err(RegionError::ReadOnly));
+    /// # Ok::<(), RegionError>(())
+    /// ```
+    #[must_use]
+    pub fn read_only(mut self) -> Self {
+        self.writable = false;
+        self
+    }
+
+    /// Whether anything may be stored through this region.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        self.writable
+    }
+
+    /// What everything that stores asks first.
+    ///
+    /// # Errors
+    /// [`RegionError::ReadOnly`] if nothing may be stored through this region.
+    pub fn require_writable(&self) -> Result<(), RegionError> {
+        if self.writable { Ok(()) } else { Err(RegionError::ReadOnly) }
+    }
+
     /// A second handle on the same bytes, for another role of the same structure.
     ///
     /// # Safety
@@ -201,6 +244,7 @@ impl<L: Trust> Region<L> {
         Self {
             memory: self.memory.clone(),
             origin: self.origin,
+            writable: self.writable,
             #[cfg(feature = "alloc")]
             keep: self.keep.clone(),
             level: PhantomData,
@@ -223,7 +267,8 @@ impl<L: Trust> Region<L> {
     ///
     /// # Safety
     /// - the handle is not used after the last region handle on these bytes is dropped;
-    /// - the eight bytes are only ever accessed as this atomic.
+    /// - the eight bytes are only ever accessed as this atomic;
+    /// - only relaxed loads are done through it, unless the region [is writable](Self::is_writable).
     #[must_use]
     pub unsafe fn atomic_u64(&self, offset: usize) -> Shared<AtomicU64> {
         self.assert_within(offset, 8, 8);
@@ -252,12 +297,30 @@ impl<L: Trust> Region<L> {
     ///
     /// # Safety
     /// - it is not used after the last region handle on these bytes is dropped;
-    /// - the bytes are never accessed as a control word.
+    /// - the bytes are never accessed as a control word;
+    /// - nothing is written or touched through it, unless the region [is writable](Self::is_writable).
     #[must_use]
     pub unsafe fn payload(&self, offset: usize, len: usize) -> Payload {
         self.assert_within(offset, len, 1);
         // SAFETY: just checked; the rest is the caller's promise.
         unsafe { self.memory.payload(offset, len) }
+    }
+
+    /// The run of `len` 64-bit words that begins at `offset`.
+    ///
+    /// # Panics
+    /// If the run is out of bounds or misaligned: layouts are validated before anything is made from them.
+    ///
+    /// # Safety
+    /// - it is not used after the last region handle on these bytes is dropped;
+    /// - the bytes are only ever accessed as these atomics;
+    /// - nothing is stored through it, and nothing but relaxed loads done, unless the region
+    ///   [is writable](Self::is_writable).
+    #[must_use]
+    pub unsafe fn words(&self, offset: usize, len: usize) -> Words {
+        self.assert_within(offset, len.saturating_mul(8), 8);
+        // SAFETY: just checked; regions are 128-byte aligned; the rest is the caller's promise.
+        unsafe { self.memory.words(offset, len) }
     }
 }
 

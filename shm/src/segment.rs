@@ -3,7 +3,9 @@
 mod create;
 mod directory;
 mod error;
+mod fork;
 mod handover;
+mod lease;
 mod listing;
 mod map;
 mod memory;
@@ -23,6 +25,8 @@ use directory::Directory;
 use map::{Access, Mapping};
 
 pub use error::SegmentError;
+pub use fork::ForkMark;
+pub use lease::{SegmentLease, SegmentLeases};
 pub use name::{Name, NameError};
 pub use options::SegmentOptions;
 

@@ -258,8 +258,7 @@ fn other_kinds_of_files_are_refused_at_once() {
     let _socket = UnixListener::bind(path("socket")).unwrap();
     for (name, found) in [("fifo", "a FIFO"), ("directory", "a directory"), ("socket", "a socket")] {
         assert_refused(&refusal(name, &options), "kind of file", "a regular file", found);
-        // SAFETY: it is refused, so there is no region to write through.
-        let read_only = unsafe { Segment::open_read_only_with(name, &options) };
+        let read_only = Segment::open_read_only_with(name, &options);
         assert_refused(&read_only.unwrap_err(), "kind of file", "a regular file", found);
     }
     assert!(Segment::list_with(&options).unwrap().is_empty());
@@ -459,8 +458,7 @@ fn prefaulting_and_locking_happen_while_mapping() {
     assert_eq!(kilobytes(&mappings(&eager)[0], "Rss:"), 64);
     assert_eq!(kilobytes(&mappings(&eager)[0], "Locked:"), 0);
     drop(eager);
-    // SAFETY: nothing uses its region.
-    let reader = unsafe { Segment::open_read_only_with("eager", &options).unwrap() };
+    let reader = Segment::open_read_only_with("eager", &options).unwrap();
     let mapping = &mappings(&reader)[0];
     assert!(mapping[0].contains(" r--s "), "{}", mapping[0]);
     assert_eq!(kilobytes(mapping, "Rss:"), 64);

@@ -6,7 +6,7 @@ use core::ops::Deref;
 use tidewire_shm::sync::{Span, SpanMut};
 use tidewire_shm::{Trust, Trusted};
 
-use super::{Consumer, FRAME, KIND_MESSAGE, Message, Place, Producer, frame, framed};
+use super::end::{FRAME, KIND_MESSAGE, Message, Place, PopEnd, PushEnd, frame, framed};
 use crate::error::{RecordPushError, TooMany};
 
 /// A record that a producer writes in place: [`commit`](Self::commit) publishes, dropping aborts.
@@ -15,14 +15,14 @@ use crate::error::{RecordPushError, TooMany};
 /// Nobody sees anything before the commit, whatever happens to this process. Bytes that are never written are
 /// those of older records.
 pub struct Reservation<'p, L: Trust> {
-    producer: &'p mut Producer<L>,
+    producer: &'p mut PushEnd<L>,
     place: Place,
     len: usize,
     borrowed: Option<SpanMut<'p>>,
 }
 
 impl<'p, L: Trust> Reservation<'p, L> {
-    pub(super) fn new(producer: &'p mut Producer<L>, place: Place, len: usize) -> Self {
+    pub(super) fn new(producer: &'p mut PushEnd<L>, place: Place, len: usize) -> Self {
         Self { producer, place, len, borrowed: None }
     }
 
@@ -98,20 +98,20 @@ impl<L: Trust> fmt::Debug for Reservation<'_, L> {
 /// # Guarantees
 /// No observer, and no crash, shows a part of the batch.
 pub struct Batch<'p, L: Trust> {
-    producer: &'p mut Producer<L>,
+    producer: &'p mut PushEnd<L>,
     filled: usize,
     records: usize,
 }
 
 impl<'p, L: Trust> Batch<'p, L> {
-    pub(super) fn new(producer: &'p mut Producer<L>) -> Self {
+    pub(super) fn new(producer: &'p mut PushEnd<L>) -> Self {
         Self { producer, filled: 0, records: 0 }
     }
 
     /// Adds a record; what was added before stays, whatever this returns.
     ///
     /// # Errors
-    /// As [`Producer::push`]. A batch that needs more than the whole capacity stays `Full`: commit what there is.
+    /// As [`Producer::push`](super::Producer::push). A batch that needs more than the whole capacity stays `Full`: commit what there is.
     #[inline]
     pub fn push(&mut self, record: &[u8]) -> Result<(), RecordPushError> {
         let place = self.producer.place(record.len(), self.filled)?;
@@ -159,14 +159,14 @@ impl<L: Trust> fmt::Debug for Batch<'_, L> {
 /// With trusted peers it derefs to the bytes; otherwise it copies out. Killed before the drop, a successor sees
 /// the record again.
 pub struct Record<'c, L: Trust> {
-    consumer: &'c mut Consumer<L>,
+    consumer: &'c mut PopEnd<L>,
     message: Message,
     /// Only with trusted peers.
     span: Option<Span<'c>>,
 }
 
 impl<'c, L: Trust> Record<'c, L> {
-    pub(super) fn new(consumer: &'c mut Consumer<L>, message: Message) -> Self {
+    pub(super) fn new(consumer: &'c mut PopEnd<L>, message: Message) -> Self {
         let span = L::TRUSTED.then(|| {
             // SAFETY: R2: the message lies within the published window and the data, where peers that are trusted
             // do not write before it is released; the consumer that the record borrows keeps the region.

@@ -6,7 +6,8 @@ use bytemuck::Pod;
 use tidewire_shm::sync::{Span, SpanMut};
 use tidewire_shm::{Trust, Trusted};
 
-use super::{Consumer, Producer};
+use super::Consumer;
+use super::end::{PopEnd, PushEnd};
 use crate::error::TooMany;
 
 /// Free slots that a producer fills in place: [`commit`](Self::commit) publishes, dropping aborts.
@@ -15,13 +16,13 @@ use crate::error::TooMany;
 /// Nobody sees anything before the commit, whatever happens to this process. The slots hold stale messages until
 /// they are set: whoever commits a slot that it did not set publishes an old message.
 pub struct Reservation<'p, T: Pod, L: Trust> {
-    producer: &'p mut Producer<T, L>,
+    producer: &'p mut PushEnd<T, L>,
     n: usize,
     borrowed: Option<(SpanMut<'p>, SpanMut<'p>)>,
 }
 
 impl<'p, T: Pod, L: Trust> Reservation<'p, T, L> {
-    pub(super) fn new(producer: &'p mut Producer<T, L>, n: usize) -> Self {
+    pub(super) fn new(producer: &'p mut PushEnd<T, L>, n: usize) -> Self {
         Self { producer, n, borrowed: None }
     }
 
@@ -115,13 +116,13 @@ impl<T: Pod, L: Trust> fmt::Debug for Reservation<'_, T, L> {
 /// }
 /// ```
 pub struct Chunk<'c, T: Pod, L: Trust> {
-    consumer: &'c mut Consumer<T, L>,
+    consumer: &'c mut PopEnd<T, L>,
     n: usize,
     borrowed: Option<(Span<'c>, Span<'c>)>,
 }
 
 impl<'c, T: Pod, L: Trust> Chunk<'c, T, L> {
-    pub(super) fn new(consumer: &'c mut Consumer<T, L>, n: usize) -> Self {
+    pub(super) fn new(consumer: &'c mut PopEnd<T, L>, n: usize) -> Self {
         Self { consumer, n, borrowed: None }
     }
 

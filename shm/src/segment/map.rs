@@ -31,6 +31,7 @@ pub(super) struct Mapping {
     /// The bytes that were asked for; the mapping goes on to the end of the last page.
     len: usize,
     huge: bool,
+    access: Access,
 }
 
 /// What may be done through a mapping.
@@ -94,16 +95,17 @@ impl Mapping {
             retry(|| bytes.lock()).map_err(|source| not_locked(bytes.len() as u64, source))?;
         }
         let huge = hugetlb || (options.huge_pages && is_mapped_huge(&bytes));
-        Ok(Self { bytes: Arc::new(bytes), len, huge })
+        Ok(Self { bytes: Arc::new(bytes), len, huge, access })
     }
 
     /// A region over the bytes that were asked for.
     pub(super) fn region(&self, origin: Origin) -> Region<Untrusted> {
         let base = NonNull::new(self.bytes.as_mut_ptr()).unwrap_or(NonNull::dangling());
         // SAFETY: the mapping is at least `len` bytes long, initialised by the kernel, kept alive by the `Arc`, and
-        // given out as regions only; that a read-only mapping is not written is the promise of its opener.
+        // given out as regions only; over a read-only mapping the region is made read-only at once.
         let region = unsafe { Region::from_raw_parts(base, self.len, origin, self.bytes.clone()) };
         match region {
+            Ok(region) if self.access == Access::ReadOnly => region.read_only(),
             Ok(region) => region,
             Err(error) => unreachable!("a mapping starts at a page and is not empty: {error}"),
         }

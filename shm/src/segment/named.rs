@@ -119,20 +119,17 @@ impl Segment {
     /// # Errors
     /// As [`open`](Self::open).
     ///
-    /// # Safety
-    /// - nothing is written through the regions of this segment: a store is undefined, in practice a SIGSEGV. So no
-    ///   structure is created in them, and only such roles are taken as are documented never to write.
+    /// Its regions are [read-only](Region::read_only): structures and roles that write refuse them with an error.
     ///
     /// # Examples
     /// ```no_run
     /// use tidewire_shm::{Header, Segment};
     ///
-    /// // SAFETY: reading a header writes nothing.
-    /// let ticks = unsafe { Segment::open_read_only("ticks")? };
-    /// println!("{:?}", Header::read(&ticks.region()));
+    /// let ticks = Segment::open_read_only("ticks")?;
+    /// println!("{:?}", Header::inspect(&ticks.region()));
     /// # Ok::<(), tidewire_shm::SegmentError>(())
     /// ```
-    pub unsafe fn open_read_only(name: &str) -> Result<Self, SegmentError> {
+    pub fn open_read_only(name: &str) -> Result<Self, SegmentError> {
         Self::open_for(Access::ReadOnly, name, &SegmentOptions::new())
     }
 
@@ -141,9 +138,6 @@ impl Segment {
     /// # Errors
     /// As [`open`](Self::open).
     ///
-    /// # Safety
-    /// As [`open_read_only`](Self::open_read_only).
-    ///
     /// # Examples
     /// ```
     /// use tidewire_shm::{Segment, SegmentOptions};
@@ -151,12 +145,11 @@ impl Segment {
     /// let place = tempfile::tempdir()?;
     /// let options = SegmentOptions::new().directory(place.path().join("segments"));
     /// Segment::create_with("ticks", 4096, &options, |_region| Ok(()))?;
-    /// // SAFETY: nothing uses its region.
-    /// let ticks = unsafe { Segment::open_read_only_with("ticks", &options)? };
-    /// assert!(ticks.is_read_only());
+    /// let ticks = Segment::open_read_only_with("ticks", &options)?;
+    /// assert!(ticks.is_read_only() && !ticks.region().is_writable());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub unsafe fn open_read_only_with(name: &str, options: &SegmentOptions) -> Result<Self, SegmentError> {
+    pub fn open_read_only_with(name: &str, options: &SegmentOptions) -> Result<Self, SegmentError> {
         Self::open_for(Access::ReadOnly, name, options)
     }
 

@@ -79,6 +79,20 @@ macro_rules! model_atomic {
                 if hook::step() { self.0.fetch_add(value, ord) } else { 0 }
             }
 
+            /// Sets the bits of `bits` and returns the old value.
+            #[track_caller]
+            pub fn fetch_or(&self, bits: $value, ord: Ordering) -> $value {
+                let ord = order(Location::caller(), Kind::Rmw, ord);
+                if hook::step() { self.0.fetch_or(bits, ord) } else { 0 }
+            }
+
+            /// Clears the bits that are not in `bits` and returns the old value.
+            #[track_caller]
+            pub fn fetch_and(&self, bits: $value, ord: Ordering) -> $value {
+                let ord = order(Location::caller(), Kind::Rmw, ord);
+                if hook::step() { self.0.fetch_and(bits, ord) } else { 0 }
+            }
+
             /// Stores `new` if the value is `current`.
             ///
             /// # Errors
@@ -143,6 +157,15 @@ pub fn fence(ord: Ordering) {
     }
 }
 
+/// `fence(SeqCst)`.
+#[track_caller]
+pub fn full_fence() {
+    fence(Ordering::SeqCst);
+}
+
+/// Nothing: a model has no compiler that reorders, and what the processor may do is not fenced.
+pub fn compiler_fence(_ord: Ordering) {}
+
 /// Lets another model thread run.
 pub fn spin_hint() {
     loom::hint::spin_loop();
@@ -171,6 +194,71 @@ impl<A> Deref for Shared<A> {
     fn deref(&self) -> &A {
         &self.word
     }
+}
+
+/// A run of words of a model, each an atomic.
+#[derive(Clone)]
+pub struct Words {
+    words: Arc<[Arc<AtomicU64>]>,
+}
+
+impl fmt::Debug for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Words(model, {} words)", self.words.len())
+    }
+}
+
+impl Words {
+    /// Words of the run.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.words.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.words.is_empty()
+    }
+
+    /// One word, for accesses with an ordering of their own.
+    ///
+    /// # Safety
+    /// As in the normal build.
+    #[must_use]
+    pub unsafe fn word(&self, index: usize) -> &AtomicU64 {
+        &self.words[index]
+    }
+
+    /// Copies bytes out, word by word.
+    ///
+    /// # Safety
+    /// As in the normal build.
+    pub unsafe fn load_bytes(&self, index: usize, to: *mut u8, len: usize) {
+        for (i, word) in self.words[index..index + len.div_ceil(GRANULE)].iter().enumerate() {
+            let bytes = word.load(Ordering::Relaxed).to_ne_bytes();
+            let n = (len - i * GRANULE).min(GRANULE);
+            // SAFETY: `n` bytes of the `len` at `to`, which are private.
+            unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), to.wrapping_add(i * GRANULE), n) };
+        }
+    }
+
+    /// Copies bytes in, word by word.
+    ///
+    /// # Safety
+    /// As in the normal build.
+    pub unsafe fn store_bytes(&self, index: usize, from: *const u8, len: usize) {
+        for (i, word) in self.words[index..index + len.div_ceil(GRANULE)].iter().enumerate() {
+            let mut bytes = [0; GRANULE];
+            let n = (len - i * GRANULE).min(GRANULE);
+            // SAFETY: `n` bytes of the `len` at `from`, which are private.
+            unsafe { ptr::copy_nonoverlapping(from.wrapping_add(i * GRANULE), bytes.as_mut_ptr(), n) };
+            word.store(u64::from_ne_bytes(bytes), Ordering::Relaxed);
+        }
+    }
+
+    /// Nothing: a hint has no meaning in a model.
+    pub fn prefetch(&self, _index: usize) {}
 }
 
 struct Bytes {
@@ -420,5 +508,13 @@ impl Memory {
     /// As in the normal build.
     pub(crate) unsafe fn payload(&self, offset: usize, len: usize) -> Payload {
         Payload { bytes: Arc::clone(&self.bytes), base: offset, len }
+    }
+
+    /// # Safety
+    /// As in the normal build.
+    pub(crate) unsafe fn words(&self, offset: usize, len: usize) -> Words {
+        let mut all = self.words64.lock().expect("no model panics while it holds this lock");
+        let word = |i| Arc::clone(all.entry(offset + i * GRANULE).or_insert_with(|| Arc::new(AtomicU64::new(0))));
+        Words { words: (0..len).map(word).collect() }
     }
 }

@@ -51,6 +51,18 @@ impl AtomicU64 {
         self.0.fetch_add(value, order)
     }
 
+    /// Sets the bits of `bits` and returns the old value.
+    #[inline(always)]
+    pub fn fetch_or(&self, bits: u64, order: Ordering) -> u64 {
+        self.0.fetch_or(bits, order)
+    }
+
+    /// Clears the bits that are not in `bits` and returns the old value.
+    #[inline(always)]
+    pub fn fetch_and(&self, bits: u64, order: Ordering) -> u64 {
+        self.0.fetch_and(bits, order)
+    }
+
     /// Stores `new` if the value is `current`.
     ///
     /// # Errors
@@ -113,6 +125,12 @@ impl AtomicU32 {
         self.0.swap(value, order)
     }
 
+    /// Adds and returns the old value; wraps.
+    #[inline(always)]
+    pub fn fetch_add(&self, value: u32, order: Ordering) -> u32 {
+        self.0.fetch_add(value, order)
+    }
+
     /// Stores `new` if the value is `current`.
     ///
     /// # Errors
@@ -139,6 +157,27 @@ impl AtomicU32 {
 #[inline(always)]
 pub fn fence(order: Ordering) {
     atomic::fence(order);
+}
+
+/// `fence(SeqCst)`, by the cheaper of the instructions that are one.
+#[inline(always)]
+pub fn full_fence() {
+    #[cfg(all(target_arch = "x86_64", not(miri), not(plain_copy)))]
+    {
+        // A locked instruction is a full fence, and several times cheaper than the `mfence` that a fence becomes. The
+        // compiler moves no access across assembly that may touch memory.
+        // SAFETY: stores back what is on this thread's own stack, in one step; nothing else changes but flags.
+        unsafe { core::arch::asm!("lock or dword ptr [rsp - 64], 0", options(nostack)) };
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri), not(plain_copy))))]
+    // ORD full: SeqCst <-> whatever the caller's comment names.
+    atomic::fence(Ordering::SeqCst);
+}
+
+/// A fence for the compiler alone: the processor may still reorder. The ordering is the caller's.
+#[inline(always)]
+pub fn compiler_fence(order: Ordering) {
+    atomic::compiler_fence(order);
 }
 
 /// Tells the processor that this thread is spinning.
@@ -180,6 +219,104 @@ impl<A> Deref for Shared<A> {
     fn deref(&self) -> &A {
         // SAFETY: the maker promised that the word is in bounds, aligned, and alive while handles to it are.
         unsafe { self.word.as_ref() }
+    }
+}
+
+/// A run of 64-bit words inside a region that several processes may load and store at the same time: the data of
+/// structures whose readers find out afterwards whether what they copied was whole.
+///
+/// Copies are relaxed accesses of whole words, in no promised order: word by word, or in assembly that stands for
+/// that (see the module `copy::run`). Both sides access the same eight bytes with the same width, always. Loading from
+/// memory that is mapped read-only is defined.
+#[derive(Clone, Copy)]
+pub struct Words {
+    base: NonNull<u64>,
+    len: usize,
+}
+
+impl fmt::Debug for Words {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Words({:p}, {} words)", self.base, self.len)
+    }
+}
+
+// SAFETY: a `Words` is an address; each access through it is `unsafe` and atomic.
+unsafe impl Send for Words {}
+// SAFETY: as above.
+unsafe impl Sync for Words {}
+
+impl Words {
+    /// Words of the run.
+    #[must_use]
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    #[inline(always)]
+    fn at(&self, index: usize, words: usize) -> *mut u64 {
+        debug_assert!(
+            index.checked_add(words).is_some_and(|end| end <= self.len),
+            "access out of bounds of a run of words"
+        );
+        // SAFETY: every caller promised that `index + words` is within the run.
+        unsafe { self.base.as_ptr().add(index) }
+    }
+
+    /// One word, for accesses with an ordering of their own.
+    ///
+    /// # Safety
+    /// - `index` is below [`len`](Self::len), and the region is alive while the word is used;
+    /// - if the region is not writable, only relaxed loads are done.
+    #[must_use]
+    #[inline(always)]
+    pub unsafe fn word(&self, index: usize) -> &AtomicU64 {
+        let word = self.at(index, 1).cast::<AtomicU64>();
+        // SAFETY: in bounds, aligned, alive, and only ever accessed as an atomic.
+        unsafe { &*word }
+    }
+
+    /// Copies `len` bytes out of the words from `index` on.
+    ///
+    /// # Safety
+    /// - `index + len.div_ceil(8)` is at most [`len`](Self::len); `to` is private memory of `len` bytes;
+    /// - the region is alive. Words that somebody stores at the same time have their old or their new value.
+    #[inline(always)]
+    pub unsafe fn load_bytes(&self, index: usize, to: *mut u8, len: usize) {
+        // SAFETY: both ends are in bounds by the caller's promise.
+        unsafe { copy::run::load(to, self.at(index, len.div_ceil(8)), len) };
+    }
+
+    /// Copies `len` bytes into the words from `index` on; what is left of the last word becomes zero.
+    ///
+    /// # Safety
+    /// - `index + len.div_ceil(8)` is at most [`len`](Self::len); `from` is private initialised memory of `len`
+    ///   bytes;
+    /// - the region is alive and writable.
+    #[inline(always)]
+    pub unsafe fn store_bytes(&self, index: usize, from: *const u8, len: usize) {
+        // SAFETY: both ends are in bounds by the caller's promise.
+        unsafe { copy::run::store(self.at(index, len.div_ceil(8)), from, len) };
+    }
+
+    /// Asks the processor to fetch the line of a word for reading. A hint without effect on values.
+    #[inline(always)]
+    pub fn prefetch(&self, index: usize) {
+        #[cfg(all(target_arch = "x86_64", target_feature = "sse", not(miri)))]
+        {
+            use core::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            let line = self.base.as_ptr().wrapping_add(index);
+            // SAFETY: a prefetch of any address is allowed; it cannot fault.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.cast::<i8>()) };
+        }
+        #[cfg(not(all(target_arch = "x86_64", target_feature = "sse", not(miri))))]
+        let _ = index;
     }
 }
 
@@ -447,5 +584,12 @@ impl Memory {
     pub(crate) unsafe fn payload(&self, offset: usize, len: usize) -> Payload {
         // SAFETY: in bounds by the caller's promise.
         Payload { base: unsafe { self.base.add(offset) }, len }
+    }
+
+    /// # Safety
+    /// `len` words at `offset` are in bounds and aligned, and only ever accessed as atomics.
+    pub(crate) unsafe fn words(&self, offset: usize, len: usize) -> Words {
+        // SAFETY: in bounds by the caller's promise.
+        Words { base: unsafe { self.base.add(offset) }.cast(), len }
     }
 }
