@@ -43,9 +43,25 @@ pub enum Value {
     ShareA,
     /// The same of side B.
     ShareB,
+    /// The sum of what all sides had, in cores.
+    Cores,
+    /// Messages of the last of many producers over those of the first.
+    Fairness,
+    /// Writes per second beside the reads.
+    Writes,
+    /// Attempts of reads that had to be repeated, per read.
+    Retries,
+    /// Reads that found no value whole; a protocol has none.
+    Torn,
+    /// A read alone, ns.
+    ReadAlone,
+    /// A write alone, ns.
+    WriteAlone,
+    /// What the clock shows for nothing at all, ns.
+    Nothing,
 }
 
-const VALUES: usize = Value::ShareB as usize + 1;
+const VALUES: usize = Value::Nothing as usize + 1;
 const TEXT_BYTES: usize = 480;
 
 /// One sample's shared words.
@@ -60,9 +76,14 @@ pub struct Board {
     pub here_a: Word,
     /// How many meetings side B has reached.
     pub here_b: Word,
+    /// How often a side of a crowd has come to a meeting.
+    pub arrived: Word,
+    /// Which part of a sample runs.
+    phase: Word,
     stop: Word,
     done: Word,
     finished: AtomicU64,
+    sides: AtomicU64,
     values: [AtomicU64; VALUES],
     text_bytes: AtomicU64,
     text: [AtomicU8; TEXT_BYTES],
@@ -125,30 +146,61 @@ impl Board {
         self.stop.0.load(Ordering::Acquire) != 0
     }
 
-    /// Says that the producer has ended: nothing more will come.
+    /// Says that a producer has ended: nothing more will come from it.
     pub fn done(&self) {
-        // ORD board: Release -> `Board::is_done`; everything was pushed before.
-        self.done.0.store(1, Ordering::Release);
+        // ORD board: Release -> `Board::all_done`; everything was pushed before.
+        self.done.0.fetch_add(1, Ordering::Release);
     }
 
     /// Whether the producer has ended.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        // ORD board: Acquire <- `Board::done`.
-        self.done.0.load(Ordering::Acquire) != 0
+        self.all_done(1)
     }
 
-    /// Says that a side has ended as it should; two do.
+    /// Whether that many producers have ended.
+    #[must_use]
+    pub fn all_done(&self, producers: usize) -> bool {
+        // ORD board: Acquire <- `Board::done`.
+        self.done.0.load(Ordering::Acquire) >= producers as u64
+    }
+
+    /// Starts a part of the sample.
+    pub fn set_phase(&self, phase: u64) {
+        // ORD board.phase: Release -> `Board::phase`; nothing is read behind it.
+        self.phase.0.store(phase, Ordering::Release);
+    }
+
+    /// Which part of the sample runs.
+    #[inline(always)]
+    #[must_use]
+    pub fn phase(&self) -> u64 {
+        // ORD board.phase: Acquire <- `Board::set_phase`.
+        self.phase.0.load(Ordering::Acquire)
+    }
+
+    /// Says how many sides the sample has, where there are not two.
+    pub fn expect(&self, sides: usize) {
+        // ORD own: Relaxed, set before any side starts and read after all have ended.
+        self.sides.store(sides as u64, Ordering::Relaxed);
+    }
+
+    /// Says that a side has ended as it should.
     pub fn finish(&self) {
         // ORD board: Release -> `Board::is_finished`; the values were set before.
         self.finished.fetch_add(1, Ordering::Release);
     }
 
-    /// Whether both sides ended as they should.
+    /// Whether all sides ended as they should.
     #[must_use]
     pub fn is_finished(&self) -> bool {
+        // ORD own: Relaxed, as in `expect`.
+        let sides = match self.sides.load(Ordering::Relaxed) {
+            0 => 2,
+            sides => sides,
+        };
         // ORD board: Acquire <- `Board::finish`.
-        self.finished.load(Ordering::Acquire) == 2
+        self.finished.load(Ordering::Acquire) == sides
     }
 
     /// Notes a result.
@@ -157,6 +209,26 @@ impl Board {
             // ORD own: Relaxed, `finish` publishes it.
             word.store(number.to_bits(), Ordering::Relaxed);
         }
+    }
+
+    /// Changes a result that several sides form together.
+    fn update(&self, value: Value, change: impl Fn(f64) -> f64) {
+        if let Some(word) = self.values.get(value as usize) {
+            // ORD own: Relaxed, `finish` publishes it.
+            let _done = word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |bits| {
+                Some(change(f64::from_bits(bits)).to_bits())
+            });
+        }
+    }
+
+    /// Adds to a result.
+    pub fn add(&self, value: Value, number: f64) {
+        self.update(value, |sum| sum + number);
+    }
+
+    /// Notes a result if it is higher than what is noted.
+    pub fn raise(&self, value: Value, number: f64) {
+        self.update(value, |most| most.max(number));
     }
 
     /// A result; 0 if it was never noted.

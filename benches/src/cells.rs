@@ -1,13 +1,62 @@
 //! The cells of the comparison: what is measured, with which contenders.
 
 use crate::board::Board;
-use crate::check;
-use crate::contender::{Contender, RecordContender};
-use crate::latency;
 use crate::pair::Mode;
-use crate::peers::{self, Visitor, tidewire};
 use crate::schedule::Plan;
-use crate::stream;
+
+pub mod latest;
+pub mod mpsc;
+pub mod ring;
+
+/// Which structure a cell is about.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+    clap::ValueEnum,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Group {
+    /// Queues between one producer and one consumer.
+    #[default]
+    Ring,
+    /// Queues between many producers and one consumer.
+    Mpsc,
+    /// Cells that hold the latest value.
+    Cell,
+}
+
+impl Group {
+    /// All groups, in the order of the report.
+    pub const ALL: [Self; 3] = [Self::Ring, Self::Mpsc, Self::Cell];
+
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ring => "ring",
+            Self::Mpsc => "mpsc",
+            Self::Cell => "cell",
+        }
+    }
+
+    /// Its name for people.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Ring => "One producer, one consumer",
+            Self::Mpsc => "Many producers, one consumer",
+            Self::Cell => "Latest value",
+        }
+    }
+}
 
 /// What a cell's numbers mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -19,6 +68,14 @@ pub enum Kind {
     RoundTrip,
     /// Nanoseconds one way, paced.
     OneWay,
+    /// Nanoseconds of a look that finds nothing.
+    Poll,
+    /// Reads per second beside a writer, and what one takes.
+    Latest,
+    /// Nanoseconds of a read of what was just written on the other core.
+    Fresh,
+    /// Nanoseconds of a read and of a write with nobody else there.
+    Alone,
 }
 
 /// Takes one sample, in the process that was made for it.
@@ -35,15 +92,21 @@ pub struct Entry {
     pub sample: Sample,
     /// What it must pass before.
     pub checks: &'static [Check],
+    /// Between what it can run.
+    pub modes: &'static [Mode],
+    /// Whether its sides may sleep, or share cores: then an idle core does not mean that the sample was disturbed.
+    pub sleeps: bool,
 }
 
 /// One thing that is measured.
 #[derive(Clone, Debug)]
 pub struct Cell {
+    /// Which structure it is about.
+    pub group: Group,
     /// Its name on the command line and in the record.
-    pub name: &'static str,
+    pub name: String,
     /// Its name for people.
-    pub title: &'static str,
+    pub title: String,
     /// What its numbers mean.
     pub kind: Kind,
     /// Bytes of a message; 0 if they differ.
@@ -54,118 +117,8 @@ pub struct Cell {
     pub entries: Vec<Entry>,
 }
 
-/// The checks of a contender for one size of message.
-struct Checks<C, const W: usize>(std::marker::PhantomData<C>);
-
-impl<C: Contender, const W: usize> Checks<C, W> {
-    const SINGLE: &'static [Check] = &[|board, mode| check::messages::<C, W>(board, mode, false)];
-    const BOTH: &'static [Check] = &[
-        |board, mode| check::messages::<C, W>(board, mode, false),
-        |board, mode| check::messages::<C, W>(board, mode, true),
-    ];
-}
-
-struct Singles<const W: usize>(Vec<Entry>);
-struct Batches<const W: usize>(Vec<Entry>);
-struct RoundTrips<const W: usize>(Vec<Entry>);
-struct OneWays<const W: usize>(Vec<Entry>);
-
-impl<const W: usize> Visitor for Singles<W> {
-    fn visit<C: Contender>(&mut self) {
-        let checks = Checks::<C, W>::SINGLE;
-        self.0.push(Entry { contender: C::NAME, sample: stream::single::<C, W>, checks });
-    }
-}
-
-impl<const W: usize> Visitor for Batches<W> {
-    fn visit<C: Contender>(&mut self) {
-        if C::BATCH {
-            let checks = Checks::<C, W>::BOTH;
-            self.0.push(Entry { contender: C::NAME, sample: stream::batch::<C, W>, checks });
-        }
-    }
-}
-
-impl<const W: usize> Visitor for RoundTrips<W> {
-    fn visit<C: Contender>(&mut self) {
-        let checks = Checks::<C, W>::SINGLE;
-        self.0.push(Entry { contender: C::NAME, sample: latency::round_trip::<C, W>, checks });
-    }
-}
-
-impl<const W: usize> Visitor for OneWays<W> {
-    fn visit<C: Contender>(&mut self) {
-        let checks = Checks::<C, W>::SINGLE;
-        self.0.push(Entry { contender: C::NAME, sample: latency::one_way::<C, W>, checks });
-    }
-}
-
-fn record_entry<C: RecordContender>() -> Entry {
-    Entry { contender: C::NAME, sample: stream::records::<C>, checks: &[check::records::<C>] }
-}
-
-fn singles<const W: usize>() -> Vec<Entry> {
-    let mut visitor = Singles::<W>(Vec::new());
-    peers::spsc(&mut visitor);
-    visitor.0
-}
-
-fn batches<const W: usize>() -> Vec<Entry> {
-    let mut visitor = Batches::<W>(Vec::new());
-    peers::spsc(&mut visitor);
-    visitor.0
-}
-
-fn round_trips<const W: usize>() -> Vec<Entry> {
-    let mut visitor = RoundTrips::<W>(Vec::new());
-    peers::spsc(&mut visitor);
-    visitor.0
-}
-
-fn one_ways<const W: usize>() -> Vec<Entry> {
-    let mut visitor = OneWays::<W>(Vec::new());
-    peers::spsc(&mut visitor);
-    // Paced messages leave nearly all of the time to waiting: three contenders tell what there is to tell.
-    let wanted = [tidewire::NAMES[0], tidewire::NAMES[3], "rtrb"];
-    visitor.0.retain(|entry| wanted.contains(&entry.contender));
-    visitor.0
-}
-
-fn records() -> Vec<Entry> {
-    vec![
-        record_entry::<tidewire::TidewireRecords<tidewire::Default>>(),
-        record_entry::<tidewire::TidewireRecords<tidewire::TouchOff>>(),
-        record_entry::<tidewire::TidewireRecords<tidewire::NoPauses>>(),
-        record_entry::<tidewire::TidewireRecords<tidewire::Plain>>(),
-    ]
-}
-
 /// All cells, in the order of the report.
 #[must_use]
 pub fn all() -> Vec<Cell> {
-    let cell = |name, title, kind, payload_bytes, entries| Cell {
-        name,
-        title,
-        kind,
-        payload_bytes,
-        reference: "rtrb",
-        entries,
-    };
-    let plain = tidewire::NAMES[3];
-    vec![
-        cell("round-trip-8", "Round trip, 8 B", Kind::RoundTrip, 8, round_trips::<1>()),
-        cell("round-trip-64", "Round trip, 64 B", Kind::RoundTrip, 64, round_trips::<8>()),
-        cell("single-8", "One at a time, 8 B", Kind::Rate, 8, singles::<1>()),
-        cell("single-64", "One at a time, 64 B", Kind::Rate, 64, singles::<8>()),
-        cell("single-1024", "One at a time, 1 KiB", Kind::Rate, 1024, singles::<128>()),
-        cell("batch-8", "Batches of 32, 8 B", Kind::Rate, 8, batches::<1>()),
-        cell("batch-64", "Batches of 32, 64 B", Kind::Rate, 64, batches::<8>()),
-        cell("batch-1024", "Batches of 32, 1 KiB", Kind::Rate, 1024, batches::<128>()),
-        Cell {
-            reference: plain,
-            ..cell("records-16-79", "Byte records of 16 to 79 B", Kind::Rate, 0, records())
-        },
-        cell("one-way-8", "One way at 1 µs pacing, 8 B", Kind::OneWay, 8, one_ways::<1>()),
-        cell("one-way-64", "One way at 1 µs pacing, 64 B", Kind::OneWay, 64, one_ways::<8>()),
-    ]
+    [ring::all(), mpsc::all(), latest::all()].concat()
 }

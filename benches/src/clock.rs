@@ -21,6 +21,31 @@ pub fn stamp() -> u64 {
     unsafe { std::arch::x86_64::__rdtscp(&raw mut core) }
 }
 
+/// The time, in ticks, between two fences: everything before has been done, and nothing behind has begun. A bare
+/// reading does not wait for the loads before it, and so flatters a read of a line that another core has.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+#[must_use]
+pub fn fenced() -> u64 {
+    // SAFETY: the instruction exists on every processor of this architecture.
+    unsafe { std::arch::x86_64::_mm_lfence() };
+    let now = ticks();
+    // SAFETY: as above.
+    unsafe { std::arch::x86_64::_mm_lfence() };
+    now
+}
+
+/// The time, in ticks, between two fences.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+#[must_use]
+pub fn fenced() -> u64 {
+    std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+    let now = ticks();
+    std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+    now
+}
+
 /// The time, in ticks.
 #[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]

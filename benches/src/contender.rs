@@ -46,6 +46,18 @@ pub trait Rx<const W: usize>: Send {
     fn pop_batch(&mut self, to: &mut [[u64; W]]) -> usize {
         usize::from(to.first_mut().is_some_and(|to| self.pop(to)))
     }
+
+    /// Takes up to `most` messages, each copied into `to` and shown there, and says how many. Where an interface
+    /// hands messages to a function, this is that; elsewhere it pops.
+    #[inline(always)]
+    fn take(&mut self, to: &mut [u64; W], most: usize, mut each: impl FnMut(&[u64; W])) -> usize {
+        let mut taken = 0;
+        while taken < most && self.pop(to) {
+            each(to);
+            taken += 1;
+        }
+        taken
+    }
 }
 
 /// A queue of byte records between one producer and one consumer.

@@ -57,6 +57,7 @@ impl Latencies {
     }
 
     /// Sorts and sums up.
+    #[inline(never)]
     #[must_use]
     pub fn into_summary(mut self, scale: &Scale) -> Summary {
         self.ticks.sort_unstable();

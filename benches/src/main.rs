@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, ensure};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use tidewire_benches::cells;
+use tidewire_benches::cells::{self, Cell, Group};
 use tidewire_benches::pair::{Cores, Mode};
 use tidewire_benches::record::{CellRecord, Machine, Record, Settings, now, top};
 use tidewire_benches::schedule::Schedule;
@@ -21,12 +21,15 @@ use tidewire_benches::{plot, report};
 #[derive(Debug, Parser)]
 #[command(about)]
 struct Cli {
-    /// At most two minutes on a quiet machine: five rounds, short windows
+    /// At most two minutes a group on a quiet machine: few rounds, short windows
     #[arg(long, conflicts_with = "full")]
     quick: bool,
     /// Fifteen rounds, long windows
     #[arg(long)]
     full: bool,
+    /// Only the cells about this structure; may be repeated
+    #[arg(long, value_name = "GROUP")]
+    group: Vec<Group>,
     /// Only cells whose name begins like this; may be repeated
     #[arg(long, value_name = "NAME")]
     cell: Vec<String>,
@@ -39,9 +42,9 @@ struct Cli {
     /// Regenerates BENCHMARKS.md, the plots, and the record of the day
     #[arg(long)]
     write: bool,
-    /// Measures nothing: reports on a record
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "full", "cell", "rounds", "json"])]
-    from: Option<PathBuf>,
+    /// Measures nothing: reports on a record; may be repeated, and then on all of them together
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "full", "group", "cell", "rounds", "json"])]
+    from: Vec<PathBuf>,
     /// Names the cells
     #[arg(long)]
     list: bool,
@@ -60,20 +63,33 @@ fn main() -> ExitCode {
 
 fn execute(cli: &Cli) -> anyhow::Result<bool> {
     if cli.list {
-        for cell in cells::all() {
-            print(&format!("{:<15} {}\n", cell.name, cell.title))?;
+        for cell in selected(cli)? {
+            let names: Vec<&str> = cell.entries.iter().map(|entry| entry.contender).collect();
+            print(&format!(
+                "{:<5} {:<18} {}: {}\n",
+                cell.group.name(),
+                cell.name,
+                cell.title,
+                names.join(", ")
+            ))?;
         }
         return Ok(true);
     }
-    let record = match &cli.from {
-        Some(path) => Record::read(path)?,
+    let record = match cli.from.split_first() {
+        Some((first, others)) => {
+            let mut record = Record::read(first)?;
+            for path in others {
+                record.add(Record::read(path)?).with_context(|| format!("add {}", path.display()))?;
+            }
+            record
+        }
         None => measure(cli)?,
     };
     if let Some(path) = &cli.json {
         record.write(path)?;
     }
     if cli.write {
-        if cli.from.is_none() {
+        if cli.from.is_empty() {
             record.write(&record.path())?;
         }
         let plots = plot::write(&record)?;
@@ -87,14 +103,20 @@ fn execute(cli: &Cli) -> anyhow::Result<bool> {
 }
 
 fn settings(cli: &Cli) -> Settings {
+    // Rings are few enough for more rounds in the same time.
+    let rings = cli.group.iter().all(|group| *group == Group::Ring) && !cli.group.is_empty();
     let (name, rounds, window_ms) = match (cli.quick, cli.full) {
-        (true, _) => ("quick", 5, 20),
+        (true, _) if rings => ("quick", 5, 20),
+        (true, _) => ("quick", 3, 20),
         (_, true) => ("full", 15, 60),
         _ => ("default", 7, 40),
     };
     let mut options = if name == "default" { String::new() } else { format!("--{name} ") };
     if let Some(rounds) = cli.rounds {
         options += &format!("--rounds {rounds} ");
+    }
+    for group in &cli.group {
+        options += &format!("--group {} ", group.name());
     }
     for cell in &cli.cell {
         options += &format!("--cell {cell} ");
@@ -108,9 +130,9 @@ fn settings(cli: &Cli) -> Settings {
     }
 }
 
-fn measure(cli: &Cli) -> anyhow::Result<Record> {
-    Cores::first_two()?;
+fn selected(cli: &Cli) -> anyhow::Result<Vec<Cell>> {
     let mut cells = cells::all();
+    cells.retain(|cell| cli.group.is_empty() || cli.group.contains(&cell.group));
     if !cli.cell.is_empty() {
         cells.retain(|cell| cli.cell.iter().any(|wanted| cell.name.starts_with(wanted.as_str())));
         ensure!(
@@ -119,12 +141,18 @@ fn measure(cli: &Cli) -> anyhow::Result<Record> {
             cli.cell.join(", ")
         );
     }
+    Ok(cells)
+}
+
+fn measure(cli: &Cli) -> anyhow::Result<Record> {
+    Cores::first_two()?;
+    let cells = selected(cli)?;
     let settings = settings(cli);
     let (date, machine) = (now()?, Machine::here());
     let described = cells.iter().map(CellRecord::new).collect();
     let schedule = Schedule::new(cells, settings.clone());
     let progress = ProgressBar::new(schedule.steps());
-    progress.set_style(ProgressStyle::with_template("{bar:40} {percent:>3} % {msg:<15} {eta} left")?);
+    progress.set_style(ProgressStyle::with_template("{bar:40} {percent:>3} % {msg:<22} {eta} left")?);
     let outcome = schedule.run(&progress);
     progress.finish_and_clear();
     Ok(Record {

@@ -28,6 +28,11 @@ pub enum Mode {
     Threads,
 }
 
+/// Between what a contender can run: both.
+pub const EVERYWHERE: &[Mode] = &[Mode::Processes, Mode::Threads];
+/// Its locks, lists or allocations are not shared by a fork.
+pub const THREADS: &[Mode] = &[Mode::Threads];
+
 impl Mode {
     /// Its name.
     #[must_use]
@@ -42,8 +47,8 @@ impl Mode {
 /// The cores of side A and side B.
 #[derive(Clone, Copy, Debug)]
 pub struct Cores {
-    a: usize,
-    b: usize,
+    pub(crate) a: usize,
+    pub(crate) b: usize,
 }
 
 impl Cores {
@@ -61,14 +66,14 @@ impl Cores {
     }
 }
 
-fn pin(core: usize) -> anyhow::Result<()> {
+pub(crate) fn pin(core: usize) -> anyhow::Result<()> {
     let mut set = CpuSet::new();
     set.set(core);
     sched_setaffinity(None, &set).with_context(|| format!("pin to core {core}"))
 }
 
 /// Forks; the child runs `child` and ends, whatever happens in it.
-fn fork(board: &Board, child: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<OwnedFd> {
+pub(crate) fn fork(board: &Board, child: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<OwnedFd> {
     // The child owns what it captures: dropping it here, too, would close the child's end of a queue.
     let child = ManuallyDrop::new(child);
     // SAFETY: the child runs with the one thread that forked. Where other threads exist (tests), the C library
@@ -92,7 +97,7 @@ fn fork(board: &Board, child: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Re
 }
 
 /// Waits for a child; kills it if it takes too long. True if it ended by itself.
-fn await_child(child: &OwnedFd, patience: Duration) -> anyhow::Result<bool> {
+pub(crate) fn await_child(child: &OwnedFd, patience: Duration) -> anyhow::Result<bool> {
     let timeout = Timespec::try_from(patience).context("convert the patience")?;
     let ended = loop {
         match poll(&mut [PollFd::new(child, PollFlags::IN)], Some(&timeout)) {
@@ -130,20 +135,25 @@ pub fn sample(
         bail!("expected the sample to end within {patience:?}, killed it");
     }
     if !board.is_finished() {
-        bail!("expected two sides to finish, found that one died");
+        bail!("expected every side to finish, found that one died");
     }
     Ok(board)
 }
 
-/// Runs a side, which never sleeps, and notes which share of the time it had its core.
-fn attended(board: &Board, share: Value, side: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+/// Runs a side and says which share of the time it had a core.
+pub(crate) fn share_of(side: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<f64> {
     let used = || {
         let used = clock_gettime(ClockId::ThreadCPUTime);
         Duration::try_from(used).unwrap_or_default()
     };
     let (began, before) = (Instant::now(), used());
     side()?;
-    board.set(share, (used() - before).as_secs_f64() / began.elapsed().as_secs_f64());
+    Ok((used() - before).as_secs_f64() / began.elapsed().as_secs_f64())
+}
+
+/// Runs a side and notes which share of the time it had its core.
+fn attended(board: &Board, share: Value, side: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    board.set(share, share_of(side)?);
     board.finish();
     Ok(())
 }
@@ -166,29 +176,34 @@ pub fn run<X, Y: Send>(
     }
     pin(cores.a)?;
     let (x, y) = make()?;
-    let side_a = || {
+    let mut a = Some((side_a, x));
+    // Where a fork takes this, what stays here must not be dropped: that would close the child's end of a queue.
+    let mut b = ManuallyDrop::new(Some((side_b, y)));
+    let mut run_a = || {
         heap::prefault()?;
+        let Some((side_a, x)) = a.take() else { bail!("expected to run side A once") };
         attended(board, Value::ShareA, || side_a(x))
     };
-    let side_b = move || {
+    let mut run_b = || {
         pin(cores.b)?;
         heap::prefault()?;
+        let Some((side_b, y)) = b.take() else { bail!("expected to run side B once") };
         attended(board, Value::ShareB, || side_b(y))
     };
+    both(mode, board, &mut run_a, &mut run_b)
+}
+
+/// A side with its end inside.
+pub(crate) type Side<'s> = &'s mut dyn FnMut() -> anyhow::Result<()>;
+/// A side that can run on a thread of its own.
+pub(crate) type SendSide<'s> = &'s mut (dyn FnMut() -> anyhow::Result<()> + Send);
+
+/// Runs both sides; one copy of this serves all contenders.
+fn both(mode: Mode, board: &Board, side_a: Side<'_>, side_b: SendSide<'_>) -> anyhow::Result<()> {
     match mode {
         Mode::Processes => {
             let parent = getpid();
-            let child = fork(board, || {
-                let result = side_b();
-                if let Err(error) = &result {
-                    board.fail(&format!("{error:#}"));
-                    // Side A may wait for this one for ever: end the sample.
-                    if getppid() == Some(parent) {
-                        kill_process(parent, Signal::KILL).context("end the sample")?;
-                    }
-                }
-                result
-            })?;
+            let child = fork(board, || end_sample_if_failed(board, parent, side_b()))?;
             let result = side_a();
             // The order for the sample sets the time limit; a side that failed leaves the other waiting.
             let patience = if result.is_ok() { Duration::from_secs(30) } else { Duration::ZERO };
@@ -196,21 +211,34 @@ pub fn run<X, Y: Send>(
             result
         }
         Mode::Threads => std::thread::scope(|scope| {
-            scope.spawn(|| {
-                if let Err(error) = side_b() {
-                    board.fail(&format!("{error:#}"));
-                    // Side A may wait for this one for ever: end the sample.
-                    // SAFETY: ends this process, which is the sample's own.
-                    unsafe { libc::_exit(0) };
-                }
-            });
+            scope.spawn(|| exit_if_failed(board, &side_b()));
             let result = side_a();
-            if let Err(error) = &result {
-                board.fail(&format!("{error:#}"));
-                // SAFETY: as above.
-                unsafe { libc::_exit(0) };
-            }
+            exit_if_failed(board, &result);
             result
         }),
+    }
+}
+
+/// Ends the sample from a forked side that failed: the others may wait for it for ever.
+pub(crate) fn end_sample_if_failed(
+    board: &Board,
+    parent: Pid,
+    result: anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    if let Err(error) = &result {
+        board.fail(&format!("{error:#}"));
+        if getppid() == Some(parent) {
+            kill_process(parent, Signal::KILL).context("end the sample")?;
+        }
+    }
+    result
+}
+
+/// The same from a thread.
+pub(crate) fn exit_if_failed(board: &Board, result: &anyhow::Result<()>) {
+    if let Err(error) = result {
+        board.fail(&format!("{error:#}"));
+        // SAFETY: ends this process, which is the sample's own.
+        unsafe { libc::_exit(0) };
     }
 }

@@ -1,19 +1,49 @@
 //! The contenders, one file each.
 
+use crate::cells::Group;
 use crate::contender::Contender;
+use crate::latest::contender::CellContender;
+use crate::mpsc::contender::ManyContender;
 
+pub mod aeron_style;
+pub mod arc_swap;
+pub mod atomic_cell;
 pub mod crossbeam;
+pub mod disruptor;
+pub mod flume;
 pub mod heapless;
 pub mod iceoryx2;
+pub mod kanal;
+pub mod left_right;
+pub mod locks;
+pub mod memcpy;
 pub mod ringbuf;
 pub mod ringfire;
 pub mod rtrb;
+pub mod seqlock;
+pub mod std_channel;
+pub mod thingbuf;
 pub mod tidewire;
+pub mod tidewire_cell;
+pub mod tidewire_mpsc;
+pub mod triple_buffer;
 
 /// Something to be done for each contender.
 pub trait Visitor {
     /// Does it for one.
     fn visit<C: Contender>(&mut self);
+}
+
+/// Something to be done for each queue of many producers.
+pub trait ManyVisitor {
+    /// Does it for one.
+    fn visit<C: ManyContender>(&mut self);
+}
+
+/// Something to be done for each cell.
+pub trait CellVisitor {
+    /// Does it for one.
+    fn visit<C: CellContender>(&mut self);
 }
 
 /// Shows all queues between one producer and one consumer to a visitor.
@@ -32,8 +62,73 @@ pub fn spsc(visitor: &mut impl Visitor) {
     visitor.visit::<crossbeam::Channel>();
 }
 
+/// Shows all queues between many producers and one consumer to a visitor.
+pub fn mpsc(visitor: &mut impl ManyVisitor) {
+    visitor.visit::<tidewire_mpsc::Lanes<tidewire_mpsc::Default>>();
+    visitor.visit::<tidewire_mpsc::Lanes<tidewire_mpsc::Plain>>();
+    visitor.visit::<tidewire_mpsc::Lanes<tidewire_mpsc::EqualMemory>>();
+    visitor.visit::<aeron_style::AeronStyle>();
+    visitor.visit::<rtrb::Bundle>();
+    visitor.visit::<crossbeam::Queue>();
+    visitor.visit::<crossbeam::Unbounded>();
+    visitor.visit::<crossbeam::Channel>();
+    visitor.visit::<thingbuf::ByReference>();
+    visitor.visit::<thingbuf::ByValue>();
+    visitor.visit::<disruptor::Disruptor>();
+    visitor.visit::<std_channel::StdChannel>();
+    visitor.visit::<ringfire::Multiplexer>();
+    visitor.visit::<flume::Flume>();
+    visitor.visit::<kanal::Kanal>();
+}
+
+/// Shows all cells to a visitor, the limit last.
+pub fn latest(visitor: &mut impl CellVisitor) {
+    visitor.visit::<tidewire_cell::Latest>();
+    visitor.visit::<triple_buffer::TripleBuffer>();
+    visitor.visit::<seqlock::Seqlock>();
+    visitor.visit::<atomic_cell::Cell>();
+    visitor.visit::<iceoryx2::Cell>();
+    visitor.visit::<left_right::LeftRight>();
+    visitor.visit::<arc_swap::Swap>();
+    visitor.visit::<locks::ParkingRwLock>();
+    visitor.visit::<locks::ParkingMutex>();
+    visitor.visit::<locks::StdRwLock>();
+    visitor.visit::<memcpy::Memcpy>();
+}
+
+/// The names of our queues of many producers; the first is the default, the last has one order for all producers.
+pub const LANES: [&str; 4] =
+    ["tidewire lanes", "tidewire lanes, plain", "tidewire lanes, equal memory", "tidewire ordered"];
+/// The names of our cells; the first is the default.
+pub const CELLS: [&str; 1] = ["tidewire cell"];
+
+/// The names of our contenders in a group; the first is the default.
+#[must_use]
+pub fn ours(group: Group) -> &'static [&'static str] {
+    match group {
+        Group::Ring => &tidewire::NAMES,
+        Group::Mpsc => &LANES,
+        Group::Cell => &CELLS,
+    }
+}
+
+/// Whether a contender is ours.
+#[must_use]
+pub fn is_ours(name: &str) -> bool {
+    Group::ALL.into_iter().any(|group| ours(group).contains(&name))
+}
+
+/// Whether a contender is the default of ours in some group.
+#[must_use]
+pub fn is_default(name: &str) -> bool {
+    Group::ALL.into_iter().any(|group| ours(group).first() == Some(&name))
+}
+
+/// What is measured beside the contenders and promises nothing.
+pub const LIMITS: [&str; 1] = ["memcpy"];
+
 /// The packages that the contenders come from, as the lock file names them.
-pub const PACKAGES: [&str; 7] = [
+pub const PACKAGES: [&str; 17] = [
     "rtrb",
     "iceoryx2-bb-lock-free",
     "ringbuf",
@@ -41,4 +136,14 @@ pub const PACKAGES: [&str; 7] = [
     "heapless",
     "crossbeam-queue",
     "crossbeam-channel",
+    "crossbeam-utils",
+    "thingbuf",
+    "disruptor",
+    "flume",
+    "kanal",
+    "seqlock",
+    "triple_buffer",
+    "left-right",
+    "arc-swap",
+    "parking_lot",
 ];

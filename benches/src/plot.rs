@@ -5,11 +5,11 @@ use std::fs;
 
 use anyhow::Context as _;
 
-use crate::cells::Kind;
+use crate::cells::{Group, Kind};
 use crate::pair::Mode;
-use crate::peers::tidewire;
+use crate::peers;
 use crate::record::{CellRecord, Record, top};
-use crate::summary::{MEAN, Metric, P50, P99, P999, RATE, View, main_regime};
+use crate::summary::{MEAN, Metric, P50, P99, P999, RATE, View, WRITES, main_regime};
 
 const WIDTH: f64 = 760.0;
 const HEIGHT: f64 = 420.0;
@@ -17,9 +17,9 @@ const LEFT: f64 = 70.0;
 const RIGHT: f64 = 190.0;
 const TOP: f64 = 50.0;
 const BOTTOM: f64 = 50.0;
-const COLOURS: [&str; 10] = [
+const COLOURS: [&str; 14] = [
     "#0b6e99", "#d1495b", "#edae49", "#66a182", "#8d6a9f", "#2e4057", "#c17c3a", "#7a9e1f", "#999999",
-    "#5c4033",
+    "#5c4033", "#e377c2", "#17becf", "#000000", "#bcbd22",
 ];
 
 /// A line through the ticks of the horizontal axis; some may be missing.
@@ -114,43 +114,82 @@ fn escape(text: &str) -> String {
 
 /// Our variants are left out, all but the default.
 fn is_drawn(name: &str) -> bool {
-    name == tidewire::NAMES[0] || !tidewire::NAMES.contains(&name)
+    peers::is_default(name) || !peers::is_ours(name)
 }
 
 fn series(names: &[String], mut points: impl FnMut(&str) -> Vec<Option<f64>>) -> Vec<Series> {
     let drawn = names.iter().filter(|name| is_drawn(name));
-    let series = drawn.map(|name| Series {
-        name: name.clone(),
-        points: points(name),
-        ours: *name == tidewire::NAMES[0],
-    });
+    let series =
+        drawn.map(|name| Series { name: name.clone(), points: points(name), ours: peers::is_default(name) });
     series.filter(|series| series.points.iter().any(Option::is_some)).collect()
 }
 
-fn rates(record: &Record, prefix: &str, title: &str) -> Option<String> {
-    let regime = main_regime(record, Mode::Processes);
-    let cells: Vec<&CellRecord> = record.cells.iter().filter(|cell| cell.name.starts_with(prefix)).collect();
-    let ticks = cells.iter().map(|cell| format!("{} B", cell.payload_bytes)).collect();
-    let series = series(&cells.first()?.contenders, |name| {
-        let view = |cell: &&CellRecord| {
-            let view = View::new(record, &cell.name, Mode::Processes, regime);
-            view.spread(name, RATE).map(|rate| rate.median / 1e6)
+/// A metric by payload, of the cells whose names are a prefix and a number of bytes.
+struct ByPayload {
+    prefix: &'static str,
+    title: &'static str,
+    mode: Mode,
+    metric: Metric,
+    /// What the metric is divided by, and what that gives.
+    unit: (f64, &'static str),
+}
+
+impl ByPayload {
+    fn svg(&self, record: &Record) -> Option<String> {
+        let regime = main_regime(record, self.mode);
+        let is_ours = |cell: &&CellRecord| {
+            let bytes = cell.name.strip_prefix(self.prefix);
+            bytes.is_some_and(|bytes| bytes.bytes().all(|byte| byte.is_ascii_digit()))
         };
-        cells.iter().map(view).collect()
-    });
-    let unit = format!("millions of messages per second, processes, {}", regime.name());
-    Plot { title, unit: &unit, ticks, series }.svg()
+        let cells: Vec<&CellRecord> = record.cells.iter().filter(is_ours).collect();
+        let ticks = cells.iter().map(|cell| format!("{} B", cell.payload_bytes)).collect();
+        let series = series(&cells.first()?.contenders, |name| {
+            let point = |cell: &&CellRecord| {
+                let view = View::new(record, &cell.name, self.mode, regime);
+                view.spread(name, self.metric).map(|spread| spread.median / self.unit.0)
+            };
+            cells.iter().map(point).collect()
+        });
+        let unit = format!("{}, {}, {}", self.unit.1, self.mode.name(), regime.name());
+        Plot { title: self.title, unit: &unit, ticks, series }.svg()
+    }
+}
+
+/// The plots by payload and their files.
+fn by_payload() -> Vec<(&'static str, ByPayload)> {
+    const MESSAGES: (f64, &str) = (1e6, "millions of messages per second");
+    let rates = |prefix, title, mode| ByPayload { prefix, title, mode, metric: RATE, unit: MESSAGES };
+    let cells =
+        |title, metric, unit| ByPayload { prefix: "cell-full-", title, mode: Mode::Threads, metric, unit };
+    vec![
+        ("single.svg", rates("single-", "One at a time", Mode::Processes)),
+        ("batch.svg", rates("batch-", "Batches of 32", Mode::Processes)),
+        ("mpsc-1.svg", rates("mpsc-1-", "1 producer, one at a time", Mode::Threads)),
+        ("mpsc-2.svg", rates("mpsc-2-", "2 producers, one at a time", Mode::Threads)),
+        ("mpsc-4.svg", rates("mpsc-4-", "4 producers, one at a time", Mode::Threads)),
+        ("mpsc-16.svg", rates("mpsc-16-", "16 producers, one at a time", Mode::Threads)),
+        (
+            "cell-reads.svg",
+            cells("Reads beside a writer without a pause", RATE, (1e6, "millions of reads per second")),
+        ),
+        (
+            "cell-writes.svg",
+            cells("Writes without a pause beside a reader", WRITES, (1e6, "millions of writes per second")),
+        ),
+        ("cell-p99.svg", cells("A read beside a writer without a pause", P99, (1.0, "p99, nanoseconds"))),
+    ]
 }
 
 fn percentiles(record: &Record, cell: &CellRecord) -> Option<String> {
-    let regime = main_regime(record, Mode::Processes);
+    let mode = if cell.group == Group::Ring { Mode::Processes } else { Mode::Threads };
+    let regime = main_regime(record, mode);
     let metrics: [Metric; 4] = [MEAN, P50, P99, P999];
     let ticks = ["mean of 90 %", "p50", "p99", "p99.9"].map(str::to_owned).to_vec();
-    let view = View::new(record, &cell.name, Mode::Processes, regime);
+    let view = View::new(record, &cell.name, mode, regime);
     let series = series(&cell.contenders, |name| {
         metrics.iter().map(|metric| view.spread(name, *metric).map(|spread| spread.median)).collect()
     });
-    let unit = format!("nanoseconds, processes, {}", regime.name());
+    let unit = format!("nanoseconds, {}, {}", mode.name(), regime.name());
     Plot { title: &cell.title, unit: &unit, ticks, series }.svg()
 }
 
@@ -159,11 +198,9 @@ fn percentiles(record: &Record, cell: &CellRecord) -> Option<String> {
 /// # Errors
 /// What the file system says.
 pub fn write(record: &Record) -> anyhow::Result<Vec<String>> {
-    let mut plots = vec![
-        ("single.svg".to_owned(), rates(record, "single-", "One at a time")),
-        ("batch.svg".to_owned(), rates(record, "batch-", "Batches of 32")),
-    ];
-    for cell in record.cells.iter().filter(|cell| cell.kind != Kind::Rate) {
+    let plots = by_payload().into_iter().map(|(name, plot)| (name.to_owned(), plot.svg(record)));
+    let mut plots: Vec<_> = plots.collect();
+    for cell in record.cells.iter().filter(|cell| matches!(cell.kind, Kind::RoundTrip | Kind::OneWay)) {
         plots.push((format!("{}.svg", cell.name), percentiles(record, cell)));
     }
     let folder = top().join("benches/plots");

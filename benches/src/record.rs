@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::cells::{Cell, Entry, Kind};
+use crate::cells::{Cell, Entry, Group, Kind};
 use crate::pair::Mode;
 use crate::peers;
 use crate::probe::Regime;
@@ -69,6 +69,35 @@ pub struct Measured {
     pub max_ns: f64,
     /// Messages measured.
     pub count: f64,
+    /// How many cores all sides of a crowd had together.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cores: f64,
+    /// Messages of the last of many producers over those of the first.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub fairness: f64,
+    /// Writes per second beside the reads.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub writes: f64,
+    /// Repeated attempts per read; below zero if the cell does not say.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub retries: f64,
+    /// Reads that were not whole, of what does not promise it.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub torn: f64,
+    /// A read with nobody else there.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub read_alone_ns: f64,
+    /// A write with nobody else there.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub write_alone_ns: f64,
+    /// What the clock shows for nothing at all.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub nothing_ns: f64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the serializer passes a reference")]
+fn is_zero(number: &f64) -> bool {
+    *number == 0.0
 }
 
 /// One sample.
@@ -126,7 +155,7 @@ impl Rejected {
     #[must_use]
     pub fn new(cell: &Cell, entry: &Entry, mode: Mode, error: &anyhow::Error) -> Self {
         Self {
-            cell: cell.name.to_owned(),
+            cell: cell.name.clone(),
             contender: entry.contender.to_owned(),
             mode,
             reason: format!("{error:#}"),
@@ -137,6 +166,9 @@ impl Rejected {
 /// A cell as the record describes it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CellRecord {
+    /// Which structure it is about; old records only have rings.
+    #[serde(default)]
+    pub group: Group,
     /// Its name.
     pub name: String,
     /// Its name for people.
@@ -173,8 +205,9 @@ impl CellRecord {
     #[must_use]
     pub fn new(cell: &Cell) -> Self {
         Self {
-            name: cell.name.to_owned(),
-            title: cell.title.to_owned(),
+            group: cell.group,
+            name: cell.name.clone(),
+            title: cell.title.clone(),
             kind: cell.kind,
             payload_bytes: cell.payload_bytes,
             reference: cell.reference.to_owned(),
@@ -257,11 +290,70 @@ pub fn top() -> PathBuf {
 }
 
 impl Record {
-    /// Where the record of this run belongs in the tree.
+    /// The groups that it has cells of.
+    #[must_use]
+    pub fn groups(&self) -> Vec<Group> {
+        let has = |group: &Group| self.cells.iter().any(|cell| cell.group == *group);
+        Group::ALL.into_iter().filter(has).collect()
+    }
+
+    /// Where the record of this run belongs in the tree: one file a day, or one for each group that was run alone.
     #[must_use]
     pub fn path(&self) -> PathBuf {
-        let day = self.date.split('T').next().unwrap_or("undated");
-        top().join("benches/record").join(self.machine.slug()).join(format!("{day}.json"))
+        let mut name = self.date.split('T').next().unwrap_or("undated").to_owned();
+        let groups = self.groups();
+        if groups.len() < Group::ALL.len() {
+            for group in groups {
+                name = format!("{name}-{}", group.name());
+            }
+        }
+        top().join("benches/record").join(self.machine.slug()).join(name + ".json")
+    }
+
+    /// Adds what another run measured on the same machine; its rounds come behind ours.
+    ///
+    /// # Errors
+    /// If the other run was made on another machine.
+    pub fn add(&mut self, other: Self) -> anyhow::Result<()> {
+        ensure!(
+            other.machine.slug() == self.machine.slug(),
+            "expected a record of {}, found one of {}",
+            self.machine.slug(),
+            other.machine.slug()
+        );
+        if other.date != self.date {
+            self.date = format!("{}, {}", self.date, other.date);
+        }
+        let settings = [&self.settings.name, &other.settings.name];
+        if self.settings.rounds != other.settings.rounds
+            || self.settings.window_ms != other.settings.window_ms
+        {
+            let [ours, theirs] = settings;
+            self.settings.name = format!("{ours} and {theirs} ({} rounds)", other.settings.rounds);
+        }
+        for (name, version) in other.machine.peers {
+            if !self.machine.peers.iter().any(|known| *known == (name.clone(), version.clone())) {
+                self.machine.peers.push((name, version));
+            }
+        }
+        let after = self.samples.iter().map(|sample| sample.round + 1).max().unwrap_or(0);
+        for cell in other.cells {
+            match self.cells.iter_mut().find(|known| known.name == cell.name) {
+                Some(known) => {
+                    let new = cell.contenders.into_iter().filter(|name| !known.contenders.contains(name));
+                    let new: Vec<String> = new.collect();
+                    known.contenders.extend(new);
+                }
+                None => self.cells.push(cell),
+            }
+        }
+        self.cells.sort_by_key(|cell| cell.group);
+        self.samples.extend(other.samples.into_iter().map(|mut sample| {
+            sample.round += after;
+            sample
+        }));
+        self.rejected.extend(other.rejected);
+        Ok(())
     }
 
     /// Writes the record.

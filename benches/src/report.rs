@@ -2,17 +2,19 @@
 
 use std::fmt::Write as _;
 
-use crate::cells::Kind;
+use crate::cells::Group;
+use crate::crowd::LOOKS;
 use crate::pair::Mode;
-use crate::peers::tidewire;
+use crate::peers;
 use crate::probe::Regime;
 use crate::record::{CellRecord, Record};
 use crate::schedule::{CORE_SHARE, PACE, WARM};
-use crate::summary::{
-    FIRST_RATE, FLOOR, LINE, MAX, MEAN, MEAN_TO_FLOOR, MEAN_TO_LINE, Metric, P50, P99, P999, RATE, Spread,
-    View, dropped, headline,
-};
-use crate::targets::TARGETS;
+use crate::summary::{FLOOR, LINE, Metric, Spread, View, headlines};
+use crate::targets;
+
+mod tables;
+
+pub use tables::tables;
 
 const MODES: [Mode; 2] = [Mode::Processes, Mode::Threads];
 const REGIMES: [Regime; 3] = [Regime::Near, Regime::Far, Regime::Sibling];
@@ -22,6 +24,7 @@ const REGIMES: [Regime; 3] = [Regime::Near, Regime::Far, Regime::Sibling];
 pub fn markdown(record: &Record, plots: &[String]) -> String {
     let mut out = String::new();
     head(&mut out, record);
+    methods(&mut out, record);
     targets(&mut out, record);
     losses(&mut out, record);
     for plot in plots {
@@ -98,28 +101,55 @@ fn head(out: &mut String, record: &Record) {
     );
 }
 
+/// What holds for some groups only.
+fn methods(out: &mut String, record: &Record) {
+    let groups = record.groups();
+    if groups.contains(&Group::Mpsc) {
+        put(
+            out,
+            &format!(
+                "Many producers: with one producer both sides are pinned; with more nobody is, because more sides \
+                 than cores is the case that is measured. A side without a core is then no disturbance, so those \
+                 samples are dropped only where their probes disagree; *cores* tells what all sides had together \
+                 (less than there are: something else ran, or the queue sleeps). Whoever waits looks {LOOKS} times \
+                 and yields its core. Capacity 1024 messages for all, or for each producer where each has a queue \
+                 of its own (*equal memory*: 1024 together). *Fairness* is what the last producer got through over \
+                 what the first did. SegQueue has no bound: its producers wait above 8192 messages. ringfire's own \
+                 ring for many writers loses messages and is left out; its multiplexer is not.\n"
+            ),
+        );
+    }
+    if groups.contains(&Group::Cell) {
+        put(
+            out,
+            "Latest value: half of a window counts reads and writes; in the other half each read is timed by itself \
+             between fences, and every word of it is compared. *Fresh* is one read right after one write on the \
+             other core. *memcpy* is the limit: no protocol, so torn values. Samples of locks that sleep are not \
+             dropped for an idle core.\n",
+        );
+    }
+}
+
 fn micros(micros: u128) -> String {
     format!("{micros} µs")
 }
 
 fn targets(out: &mut String, record: &Record) {
     put(out, "## Targets\n");
-    put(out, "Our default between processes, judged by the median.\n");
-    heads(out, &["cell", "regime", "target", "found", "n", "verdict"]);
-    for target in TARGETS {
+    put(out, "Ours as it comes, judged by the median.\n");
+    heads(out, &["cell", "mode", "regime", "target", "found", "n", "verdict"]);
+    for target in record.groups().into_iter().flat_map(targets::of) {
         let title = record.cells.iter().find(|cell| cell.name == target.cell());
         let verdict = target.judge(record);
-        let number = |value: f64| if value > 1e5 { millions(value) + " M/s" } else { format!("{value:.2}") };
         let found = verdict.found;
         line(
             out,
             &[
                 title.map_or_else(|| target.cell().to_owned(), |cell| cell.title.clone()),
+                target.mode().name().to_owned(),
                 target.regime().name().to_owned(),
                 target.text.to_owned(),
-                found.map_or_else(dash, |s| {
-                    format!("{} [{}..{}]", number(s.median), number(s.min), number(s.max))
-                }),
+                found.map_or_else(dash, |s| range(&s, figure)),
                 found.map_or_else(dash, |s| s.n.to_string()),
                 verdict.word().to_owned(),
             ],
@@ -128,60 +158,60 @@ fn targets(out: &mut String, record: &Record) {
     put(out, "");
 }
 
+/// What a target says in figures: a rate, or a ratio.
+fn figure(value: f64) -> String {
+    if value > 1e5 { millions(value) + " M/s" } else { small(value) }
+}
+
 /// Where another contender, or another tuning of ours, has the better median.
 fn losses(out: &mut String, record: &Record) {
     put(out, "## Where we lose\n");
-    let ours = tidewire::NAMES[0];
     let (mut found, mut compared) = (false, 0);
     for_each_view(record, |cell, mode, regime, view| {
-        let (metric, more) = headline(cell.kind);
-        let Some(mine) = view.spread(ours, metric) else { return };
-        compared += 1;
-        let mut lost = |who: &str, best: Option<(&str, Spread)>| {
-            let Some((name, best)) = best else { return };
-            let worse = if more { best.median > mine.median } else { best.median < mine.median };
-            if worse {
-                found = true;
-                let (unit, show): (_, fn(f64) -> String) = match cell.kind {
-                    Kind::Rate => ("M/s", millions),
-                    Kind::RoundTrip => ("ns mean", nanos),
-                    Kind::OneWay => ("ns p50", nanos),
-                };
-                let ratio = mine.median / best.median;
-                put(
-                    out,
-                    &format!(
-                        "- {}, {}, {}: {ours} {} {unit} against {} of {who}{name} ({ratio:.2} of it; n = {} and {})",
-                        cell.title,
-                        mode.name(),
-                        regime.name(),
-                        show(mine.median),
-                        show(best.median),
-                        mine.n,
-                        best.n
-                    ),
-                );
-            }
-        };
-        lost("", view.best(cell, |name| !tidewire::NAMES.contains(&name)));
-        lost("our own ", view.best(cell, |name| tidewire::NAMES.contains(&name)));
+        let ours = peers::ours(cell.group);
+        let Some(&default) = ours.first() else { return };
+        for headline in headlines(cell.kind) {
+            let Some(mine) = view.spread(default, headline.metric) else { continue };
+            compared += 1;
+            let mut lost = |who: &str, best: Option<(&str, Spread)>| {
+                let Some((name, best)) = best else { return };
+                let worse = if headline.more { best.median > mine.median } else { best.median < mine.median };
+                if worse {
+                    found = true;
+                    let show = |value: f64| if headline.more { millions(value) } else { nanos(value) };
+                    put(
+                        out,
+                        &format!(
+                            "- {}, {}, {}: {default} {} {unit} against {} of {who}{name} ({:.2} of it; n = {} and {})",
+                            cell.title,
+                            mode.name(),
+                            regime.name(),
+                            show(mine.median),
+                            show(best.median),
+                            mine.median / best.median,
+                            mine.n,
+                            best.n,
+                            unit = headline.unit,
+                        ),
+                    );
+                }
+            };
+            let is_peer = |name: &str| !ours.contains(&name) && !peers::LIMITS.contains(&name);
+            lost("", view.best(cell, headline, is_peer));
+            lost("our own ", view.best(cell, headline, |name| ours.contains(&name)));
+        }
     });
-    for target in TARGETS {
+    for target in record.groups().into_iter().flat_map(targets::of) {
         let verdict = target.judge(record);
         if let (Some(spread), false) = (verdict.found, verdict.met) {
             found = true;
+            let (cell, regime) = (target.cell(), target.regime().name());
             put(
                 out,
                 &format!(
-                    "- target missed: {}, {}: {}, found {}",
-                    target.cell(),
-                    target.regime().name(),
+                    "- target missed: {cell}, {regime}: {}, found {}",
                     target.text,
-                    if spread.median > 1e5 {
-                        millions(spread.median) + " M/s"
-                    } else {
-                        format!("{:.2}", spread.median)
-                    }
+                    figure(spread.median)
                 ),
             );
         }
@@ -189,7 +219,9 @@ fn losses(out: &mut String, record: &Record) {
     match (found, compared) {
         (true, _) => {}
         (false, 0) => put(out, "Unknown: no sample of ours counts in this run."),
-        (false, n) => put(out, &format!("In none of the {n} tables of this run in which we have samples.")),
+        (false, n) => {
+            put(out, &format!("In none of the {n} comparisons of this run in which we have samples."));
+        }
     }
     put(out, "");
 }
@@ -225,79 +257,6 @@ fn for_each_view(record: &Record, mut each: impl FnMut(&CellRecord, Mode, Regime
     }
 }
 
-/// The tables of all cells.
-#[must_use]
-pub fn tables(record: &Record) -> String {
-    let mut out = String::new();
-    let mut last = None;
-    for_each_view(record, |cell, mode, regime, view| {
-        if last.as_deref() != Some(cell.name.as_str()) {
-            put(&mut out, &format!("## {}\n", cell.title));
-            last = Some(cell.name.clone());
-        }
-        put(&mut out, &format!("{}, {}\n", mode.name(), regime.name()));
-        match cell.kind {
-            Kind::Rate => rates(&mut out, record, cell, mode, view),
-            Kind::RoundTrip | Kind::OneWay => times(&mut out, record, cell, mode, view),
-        }
-        put(&mut out, "");
-    });
-    out
-}
-
-fn rates(out: &mut String, record: &Record, cell: &CellRecord, mode: Mode, view: View<'_>) {
-    let to = format!("x {}", cell.reference);
-    let first = cell.name == "single-64";
-    let mut columns = vec!["contender", "M/s", "GB/s", to.as_str()];
-    if first {
-        columns.push("first 10 ms, M/s");
-    }
-    columns.extend(["R, ns", "n", "dropped"]);
-    heads(out, &columns);
-    for name in &cell.contenders {
-        let Some(rate) = view.spread(name, RATE) else { continue };
-        let bytes = cell.payload_bytes as f64;
-        let gigabytes = if bytes > 0.0 { format!("{:.2}", rate.median * bytes / 1e9) } else { dash() };
-        let ratio = view.ratio(name, RATE, &cell.reference, RATE);
-        let mut cells =
-            vec![name.clone(), range(&rate, millions), gigabytes, ratio.map_or_else(dash, ratios)];
-        if first {
-            cells.push(view.spread(name, FIRST_RATE).map_or_else(dash, |s| range(&s, millions)));
-        }
-        cells.push(view.spread(name, LINE).map_or_else(dash, |s| nanos(s.median)));
-        cells.extend([rate.n.to_string(), dropped(record, &cell.name, mode, name).to_string()]);
-        line(out, &cells);
-    }
-}
-
-fn times(out: &mut String, record: &Record, cell: &CellRecord, mode: Mode, view: View<'_>) {
-    let there_and_back = cell.kind == Kind::RoundTrip;
-    let (metric, _) = headline(cell.kind);
-    let to = format!("x {}", cell.reference);
-    let mut columns = vec!["contender", "mean, ns", "p50", "p99", "p99.9", "longest", to.as_str()];
-    if there_and_back {
-        columns.extend(["x R", "x floor"]);
-    }
-    columns.extend(["R, ns", "n", "dropped"]);
-    heads(out, &columns);
-    for name in &cell.contenders {
-        let Some(mean) = view.spread(name, MEAN) else { continue };
-        let median = |metric: Metric| view.spread(name, metric).map_or_else(dash, |s| nanos(s.median));
-        let p50 = view.spread(name, P50).map_or_else(dash, |s| range(&s, nanos));
-        let ratio = view.ratio(name, metric, &cell.reference, metric);
-        let mut cells = vec![name.clone(), range(&mean, nanos), p50, median(P99), median(P999), median(MAX)];
-        cells.push(ratio.map_or_else(dash, ratios));
-        if there_and_back {
-            for metric in [MEAN_TO_LINE, MEAN_TO_FLOOR] {
-                cells.push(view.spread(name, metric).map_or_else(dash, ratios));
-            }
-        }
-        cells.push(median(LINE));
-        cells.extend([mean.n.to_string(), dropped(record, &cell.name, mode, name).to_string()]);
-        line(out, &cells);
-    }
-}
-
 fn rejected(out: &mut String, record: &Record) {
     if record.rejected.is_empty() {
         return;
@@ -326,6 +285,11 @@ fn millions(rate: f64) -> String {
         m if m >= 10.0 => format!("{m:.1}"),
         m => format!("{m:.2}"),
     }
+}
+
+/// A ratio or a share, with as many digits as tell something.
+fn small(value: f64) -> String {
+    if value != 0.0 && value.abs() < 0.01 { format!("{value:.1e}") } else { format!("{value:.2}") }
 }
 
 fn nanos(ns: f64) -> String {

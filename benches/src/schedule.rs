@@ -77,11 +77,19 @@ impl Schedule {
         &self.cells
     }
 
+    /// The lanes of a cell: who runs between what.
+    fn lanes<'c>(&'c self, cell: &'c Cell) -> impl Iterator<Item = (&'c Entry, Mode)> {
+        self.settings.modes.iter().flat_map(|mode| {
+            let entries = cell.entries.iter().filter(|entry| entry.modes.contains(mode));
+            entries.map(|entry| (entry, *mode))
+        })
+    }
+
     /// Steps of progress: checks and samples.
     #[must_use]
     pub fn steps(&self) -> u64 {
-        let lanes: usize = self.cells.iter().map(|cell| cell.entries.len()).sum();
-        lanes as u64 * self.settings.modes.len() as u64 * (u64::from(self.settings.rounds) + 1)
+        let lanes: usize = self.cells.iter().map(|cell| self.lanes(cell).count()).sum();
+        lanes as u64 * (u64::from(self.settings.rounds) + 1)
     }
 
     /// Checks and measures everything.
@@ -91,7 +99,7 @@ impl Schedule {
         let plan = Plan::new(Duration::from_millis(self.settings.window_ms));
         let mut passed = BTreeSet::new();
         for cell in &self.cells {
-            progress.set_message(cell.name);
+            progress.set_message(cell.name.clone());
             let lanes = self.check(cell, &mut passed, &mut outcome, progress);
             let mut failed = BTreeSet::new();
             for round in 0..self.settings.rounds {
@@ -125,22 +133,20 @@ impl Schedule {
         progress: &ProgressBar,
     ) -> Vec<(Entry, Mode)> {
         let mut lanes = Vec::new();
-        for mode in &self.settings.modes {
-            for entry in &cell.entries {
-                let failure = entry.checks.iter().find_map(|check| {
-                    let key = (*check as usize, *mode);
-                    if passed.contains(&key) {
-                        return None;
-                    }
-                    let result = pair::sample(PATIENCE, |board| check(board, *mode));
-                    passed.extend(result.is_ok().then_some(key));
-                    result.err()
-                });
-                progress.inc(1);
-                match failure {
-                    None => lanes.push((*entry, *mode)),
-                    Some(error) => outcome.rejected.push(Rejected::new(cell, entry, *mode, &error)),
+        for (entry, mode) in self.lanes(cell) {
+            let failure = entry.checks.iter().find_map(|check| {
+                let key = (*check as usize, mode);
+                if passed.contains(&key) {
+                    return None;
                 }
+                let result = pair::sample(PATIENCE, |board| check(board, mode));
+                passed.extend(result.is_ok().then_some(key));
+                result.err()
+            });
+            progress.inc(1);
+            match failure {
+                None => lanes.push((*entry, mode)),
+                Some(error) => outcome.rejected.push(Rejected::new(cell, entry, mode, &error)),
             }
         }
         lanes
@@ -158,14 +164,14 @@ fn sample_record(cell: &Cell, entry: &Entry, mode: Mode, round: u32, board: &Boa
     let regime = Regime::of(before);
     let agree = Regime::of(after) == regime;
     SampleRecord {
-        cell: cell.name.to_owned(),
+        cell: cell.name.clone(),
         contender: entry.contender.to_owned(),
         mode,
         round,
         line_ns: [before, after],
         floor_ns: [board.get(Value::FloorBefore), board.get(Value::FloorAfter)],
         core_share,
-        regime: (agree && core_share >= CORE_SHARE).then_some(regime),
+        regime: (agree && (entry.sleeps || core_share >= CORE_SHARE)).then_some(regime),
         measured: Measured {
             rate: board.get(Value::Rate),
             first_rate: board.get(Value::FirstRate),
@@ -175,6 +181,14 @@ fn sample_record(cell: &Cell, entry: &Entry, mode: Mode, round: u32, board: &Boa
             p999_ns: board.get(Value::P999),
             max_ns: board.get(Value::Max),
             count: board.get(Value::Count),
+            cores: board.get(Value::Cores),
+            fairness: board.get(Value::Fairness),
+            writes: board.get(Value::Writes),
+            retries: board.get(Value::Retries),
+            torn: board.get(Value::Torn),
+            read_alone_ns: board.get(Value::ReadAlone),
+            write_alone_ns: board.get(Value::WriteAlone),
+            nothing_ns: board.get(Value::Nothing),
         },
     }
 }

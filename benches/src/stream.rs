@@ -19,19 +19,19 @@ use crate::probe::{self, meet};
 use crate::schedule::Plan;
 
 /// The most buffers of a producer.
-const BUFFERS: usize = 64;
+pub(crate) const BUFFERS: usize = 64;
 /// Messages between two looks at the clock.
-const STRIDE: u64 = 256;
+pub(crate) const STRIDE: u64 = 256;
 
 /// A producer's buffers, as few as keep the stamps out of the way and the whole within the first cache.
-struct Source<T> {
+pub(crate) struct Source<T> {
     buffers: Box<[T; BUFFERS]>,
     mask: usize,
     turn: usize,
 }
 
 impl<T: Copy> Source<T> {
-    fn new(blank: T, mut stamp: impl FnMut(&mut T, u64)) -> Self {
+    pub(crate) fn new(blank: T, mut stamp: impl FnMut(&mut T, u64)) -> Self {
         let used = match size_of::<T>() {
             0..=256 => 64,
             257..=2048 => 16,
@@ -46,13 +46,13 @@ impl<T: Copy> Source<T> {
 
     #[inline(always)]
     #[expect(clippy::indexing_slicing, reason = "masked with the length: the check folds away")]
-    fn now(&mut self) -> &mut T {
+    pub(crate) fn now(&mut self) -> &mut T {
         &mut self.buffers[self.turn & self.mask & (BUFFERS - 1)]
     }
 
     /// Stamps the buffer that was just used for its next turn.
     #[inline(always)]
-    fn next(&mut self, mut stamp: impl FnMut(&mut T, u64)) {
+    pub(crate) fn next(&mut self, mut stamp: impl FnMut(&mut T, u64)) {
         let turn = (self.turn + self.mask + 1) as u64;
         stamp(self.now(), turn);
         self.turn += 1;
@@ -60,7 +60,7 @@ impl<T: Copy> Source<T> {
 }
 
 #[inline(always)]
-fn stamp<const W: usize>(message: &mut [u64; W], number: u64) {
+pub(crate) fn stamp<const W: usize>(message: &mut [u64; W], number: u64) {
     if let Some(first) = message.first_mut() {
         *first = number;
     }
@@ -82,12 +82,12 @@ fn stamp_batch<const W: usize>(batch: &mut [[u64; W]; BATCH], turn: u64) {
 }
 
 /// Words that differ from message to message, so that a copy cannot be replaced by a fill.
-fn blank<const W: usize>() -> [u64; W] {
+pub(crate) fn blank<const W: usize>() -> [u64; W] {
     std::array::from_fn(|i| 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(i as u64 + 1))
 }
 
 /// Counts messages on the consumer's side, and says when the sample is over.
-struct Window {
+pub(crate) struct Window {
     warm: u64,
     end: u64,
     window_ticks: u64,
@@ -96,7 +96,7 @@ struct Window {
 }
 
 impl Window {
-    fn new(plan: &Plan) -> Self {
+    pub(crate) fn new(plan: &Plan) -> Self {
         let began = ticks();
         let warm = began + plan.warm_ticks;
         Self { warm, end: warm + plan.window_ticks, window_ticks: plan.window_ticks, began, started: None }
@@ -104,7 +104,7 @@ impl Window {
 
     /// Looks at the clock; true once the window has passed, with its results on the board.
     #[inline(never)]
-    fn is_over(&mut self, messages: u64, board: &Board, plan: &Plan) -> bool {
+    pub(crate) fn is_over(&mut self, messages: u64, board: &Board, plan: &Plan) -> bool {
         let now = ticks();
         if now < self.warm {
             return false;

@@ -56,13 +56,61 @@ pub const MEAN_TO_LINE: Metric = |sample| sample.measured.mean_ns / sample.line(
 /// Mean over the round trip of two lines.
 pub const MEAN_TO_FLOOR: Metric = |sample| sample.measured.mean_ns / sample.floor();
 
-/// The number that decides a cell, and whether more is better.
+/// What all sides of a crowd had, in cores.
+pub const CORES: Metric = |sample| sample.measured.cores;
+/// Messages of the last of many producers over those of the first.
+pub const FAIRNESS: Metric = |sample| sample.measured.fairness;
+/// Writes per second.
+pub const WRITES: Metric = |sample| sample.measured.writes;
+/// Repeated attempts per read; none if the cell does not say.
+pub const RETRIES: Metric =
+    |sample| if sample.measured.retries < 0.0 { f64::NAN } else { sample.measured.retries };
+/// Reads that were not whole, of what does not promise it.
+pub const TORN: Metric = |sample| sample.measured.torn;
+/// A read alone, ns.
+pub const READ_ALONE: Metric = |sample| sample.measured.read_alone_ns;
+/// A write alone, ns.
+pub const WRITE_ALONE: Metric = |sample| sample.measured.write_alone_ns;
+/// The clock alone, ns.
+pub const NOTHING: Metric = |sample| sample.measured.nothing_ns;
+/// 99th percentile over the round trip of one line.
+pub const P99_TO_LINE: Metric = |sample| sample.measured.p99_ns / sample.line();
+
+/// A number by which contenders are compared.
+#[derive(Clone, Copy, Debug)]
+pub struct Headline {
+    /// Its name with its unit.
+    pub unit: &'static str,
+    /// The number.
+    pub metric: Metric,
+    /// Whether more is better.
+    pub more: bool,
+}
+
+/// The numbers that decide a cell; the first decides who is best.
 #[must_use]
-pub fn headline(kind: Kind) -> (Metric, bool) {
+pub fn headlines(kind: Kind) -> &'static [Headline] {
+    const fn head(unit: &'static str, metric: Metric, more: bool) -> Headline {
+        Headline { unit, metric, more }
+    }
+    const RATES: [Headline; 1] = [head("M/s", RATE, true)];
+    const TRIPS: [Headline; 1] = [head("ns mean", MEAN, false)];
+    const MEDIANS: [Headline; 1] = [head("ns p50", P50, false)];
+    const POLLS: [Headline; 1] = [head("ns", MEAN, false)];
+    const LATEST: [Headline; 3] = [
+        head("M reads/s", RATE, true),
+        head("ns p99 of a read", P99, false),
+        head("M writes/s", WRITES, true),
+    ];
+    const ALONE: [Headline; 2] =
+        [head("ns a read", READ_ALONE, false), head("ns a write", WRITE_ALONE, false)];
     match kind {
-        Kind::Rate => (RATE, true),
-        Kind::RoundTrip => (MEAN, false),
-        Kind::OneWay => (P50, false),
+        Kind::Rate => &RATES,
+        Kind::RoundTrip => &TRIPS,
+        Kind::OneWay | Kind::Fresh => &MEDIANS,
+        Kind::Poll => &POLLS,
+        Kind::Latest => &LATEST,
+        Kind::Alone => &ALONE,
     }
 }
 
@@ -121,15 +169,19 @@ impl<'r> View<'r> {
         })
     }
 
-    /// The best of the contenders that a filter lets pass, by the cell's headline.
+    /// The best of the contenders that a filter lets pass, by one of the cell's headlines.
     #[must_use]
-    pub fn best<'c>(&self, cell: &'c CellRecord, pass: impl Fn(&str) -> bool) -> Option<(&'c str, Spread)> {
-        let (metric, more) = headline(cell.kind);
+    pub fn best<'c>(
+        &self,
+        cell: &'c CellRecord,
+        headline: &Headline,
+        pass: impl Fn(&str) -> bool,
+    ) -> Option<(&'c str, Spread)> {
         let spreads = cell.contenders.iter().filter(|name| pass(name.as_str()));
-        let spreads = spreads.filter_map(|name| Some((name.as_str(), self.spread(name, metric)?)));
+        let spreads = spreads.filter_map(|name| Some((name.as_str(), self.spread(name, headline.metric)?)));
         spreads.max_by(|(_, a), (_, b)| {
             let order = a.median.total_cmp(&b.median);
-            if more { order } else { order.reverse() }
+            if headline.more { order } else { order.reverse() }
         })
     }
 }

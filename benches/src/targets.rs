@@ -1,10 +1,14 @@
-//! The numbers that the ring promised to reach, judged from a record.
+//! The numbers that the structures promised to reach, judged from a record.
 
+use crate::cells::Group;
 use crate::pair::Mode::{self, Processes, Threads};
-use crate::peers::tidewire;
+use crate::peers::{CELLS, LANES, tidewire};
 use crate::probe::Regime::{self, Far, Near, Sibling};
 use crate::record::Record;
-use crate::summary::{MEAN, MEAN_TO_LINE, Metric, P50, P99, RATE, Spread, View};
+use crate::summary::{
+    MEAN, MEAN_TO_LINE, Metric, P50, P99, P99_TO_LINE, RATE, READ_ALONE, RETRIES, Spread, View, WRITE_ALONE,
+    WRITES,
+};
 
 /// What is compared.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +36,9 @@ pub struct Target {
     regime: Regime,
     measure: Measure,
     limit: Limit,
+    /// Who promised it.
+    ours: &'static str,
+    mode: Mode,
     /// What it says.
     pub text: &'static str,
 }
@@ -65,7 +72,29 @@ impl Target {
         limit: Limit,
         text: &'static str,
     ) -> Self {
-        Self { cell, regime, measure, limit, text }
+        Self { cell, regime, measure, limit, ours: tidewire::NAMES[0], mode: Processes, text }
+    }
+
+    /// In the near regime, between threads, where every peer can be.
+    const fn threads(
+        ours: &'static str,
+        cell: &'static str,
+        measure: Measure,
+        limit: Limit,
+        text: &'static str,
+    ) -> Self {
+        Self { cell, regime: Near, measure, limit, ours, mode: Threads, text }
+    }
+
+    /// In the near regime, between processes.
+    const fn processes(
+        ours: &'static str,
+        cell: &'static str,
+        measure: Measure,
+        limit: Limit,
+        text: &'static str,
+    ) -> Self {
+        Self { cell, regime: Near, measure, limit, ours, mode: Processes, text }
     }
 
     /// The cell.
@@ -80,14 +109,35 @@ impl Target {
         self.regime
     }
 
-    /// Judges a record: our default, between processes.
+    /// Between what.
+    #[must_use]
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// To whom ours is compared, if to anybody.
+    #[must_use]
+    pub fn other(&self) -> Option<&'static str> {
+        match self.measure {
+            Measure::Own(_) => None,
+            Measure::To(other, _) | Measure::ToThreads(other, _) => Some(other),
+        }
+    }
+
+    /// Between what the other one runs.
+    #[must_use]
+    pub fn other_mode(&self) -> Mode {
+        if matches!(self.measure, Measure::ToThreads(..)) { Threads } else { self.mode }
+    }
+
+    /// Judges a record.
     #[must_use]
     pub fn judge(&self, record: &Record) -> Verdict {
-        let ours = tidewire::NAMES[0];
+        let ours = self.ours;
         let view = |mode: Mode| View::new(record, self.cell, mode, self.regime);
         let found = match self.measure {
-            Measure::Own(metric) => view(Processes).spread(ours, metric),
-            Measure::To(other, metric) => view(Processes).ratio(ours, metric, other, metric),
+            Measure::Own(metric) => view(self.mode).spread(ours, metric),
+            Measure::To(other, metric) => view(self.mode).ratio(ours, metric, other, metric),
             Measure::ToThreads(other, metric) => {
                 let other = view(Threads).spread(other, metric);
                 let mine = view(Processes).spread(ours, metric);
@@ -108,8 +158,18 @@ impl Target {
     }
 }
 
+/// The promises of a group.
+#[must_use]
+pub fn of(group: Group) -> &'static [Target] {
+    match group {
+        Group::Ring => &RING,
+        Group::Mpsc => &MPSC,
+        Group::Cell => &CELL,
+    }
+}
+
 /// The promises of the ring.
-pub const TARGETS: [Target; 20] = {
+const RING: [Target; 20] = {
     use Limit::{AtLeast, AtMost, Below};
     use Measure::{Own, To, ToThreads};
     const ICEORYX2: &str = "iceoryx2 queue";
@@ -135,5 +195,106 @@ pub const TARGETS: [Target; 20] = {
         Target::new("batch-8", Near, To("rtrb", RATE), AtLeast(1.1), ">= 1.1 x rtrb"),
         Target::new("batch-64", Near, To("rtrb", RATE), AtLeast(1.1), ">= 1.1 x rtrb"),
         Target::new("records-16-79", Near, Own(RATE), AtLeast(60e6), ">= 60 M/s"),
+    ]
+};
+
+/// The promises of the queues with many producers, between threads.
+const MPSC: [Target; 29] = {
+    use Limit::{AtLeast, AtMost};
+    use Measure::{Own, To};
+    const AERON: &str = "Aeron-style ring";
+    const RTRB: &str = "bundle of rtrb";
+    const ARRAY: &str = "crossbeam ArrayQueue";
+    const THING: &str = "thingbuf, by reference";
+    const THING_BY_VALUE: &str = "thingbuf, by value";
+    const fn lanes(cell: &'static str, measure: Measure, limit: Limit, text: &'static str) -> Target {
+        Target::threads(LANES[0], cell, measure, limit, text)
+    }
+    const fn ordered(cell: &'static str, measure: Measure, limit: Limit, text: &'static str) -> Target {
+        Target::threads(LANES[3], cell, measure, limit, text)
+    }
+    [
+        lanes("mpsc-1-8", To(AERON, RATE), AtLeast(2.5), "lanes >= 2.5 x an Aeron-style ring"),
+        lanes("mpsc-2-8", To(AERON, RATE), AtLeast(2.0), "lanes >= 2 x an Aeron-style ring"),
+        lanes("mpsc-4-8", To(AERON, RATE), AtLeast(2.0), "lanes >= 2 x an Aeron-style ring"),
+        lanes("mpsc-1-8", To(RTRB, RATE), AtLeast(1.0), "lanes >= 1 x a bundle of rtrb"),
+        lanes("mpsc-2-8", To(RTRB, RATE), AtLeast(1.0), "lanes >= 1 x a bundle of rtrb"),
+        lanes("mpsc-4-8", To(RTRB, RATE), AtLeast(1.0), "lanes >= 1 x a bundle of rtrb"),
+        lanes("mpsc-1-64", To(AERON, RATE), AtLeast(2.0), "lanes >= 2 x an Aeron-style ring"),
+        lanes("mpsc-2-64", To(AERON, RATE), AtLeast(2.0), "lanes >= 2 x an Aeron-style ring"),
+        lanes("mpsc-4-64", To(AERON, RATE), AtLeast(2.0), "lanes >= 2 x an Aeron-style ring"),
+        lanes("mpsc-1-64", To(ARRAY, RATE), AtLeast(1.5), "lanes >= 1.5 x ArrayQueue"),
+        lanes("mpsc-2-64", To(ARRAY, RATE), AtLeast(1.5), "lanes >= 1.5 x ArrayQueue"),
+        lanes("mpsc-4-64", To(ARRAY, RATE), AtLeast(1.5), "lanes >= 1.5 x ArrayQueue"),
+        lanes("mpsc-1-64", To(THING, RATE), AtLeast(1.5), "lanes >= 1.5 x thingbuf by reference"),
+        lanes("mpsc-2-64", To(THING, RATE), AtLeast(1.5), "lanes >= 1.5 x thingbuf by reference"),
+        lanes("mpsc-4-64", To(THING, RATE), AtLeast(1.5), "lanes >= 1.5 x thingbuf by reference"),
+        lanes("mpsc-1-64", To(THING_BY_VALUE, RATE), AtLeast(1.5), "lanes >= 1.5 x thingbuf by value"),
+        lanes("mpsc-2-64", To(THING_BY_VALUE, RATE), AtLeast(1.5), "lanes >= 1.5 x thingbuf by value"),
+        lanes("mpsc-4-64", To(THING_BY_VALUE, RATE), AtLeast(1.5), "lanes >= 1.5 x thingbuf by value"),
+        lanes("mpsc-1-1024", To(AERON, RATE), AtLeast(1.3), "lanes >= 1.3 x an Aeron-style ring"),
+        lanes("mpsc-2-1024", To(AERON, RATE), AtLeast(1.3), "lanes >= 1.3 x an Aeron-style ring"),
+        lanes("mpsc-4-1024", To(AERON, RATE), AtLeast(1.3), "lanes >= 1.3 x an Aeron-style ring"),
+        lanes("mpsc-one-way-64", To(LANES[1], P99), AtMost(2.0), "lanes p99 <= 2 x plain"),
+        lanes("mpsc-one-way-64", To(ARRAY, P50), AtMost(0.75), "lanes p50 <= 0.75 x ArrayQueue"),
+        lanes("mpsc-empty-16", Own(MEAN), AtMost(10.0), "lanes <= 10 ns"),
+        ordered("mpsc-1-8", To(ARRAY, RATE), AtLeast(2.0), "ordered >= 2 x ArrayQueue"),
+        ordered("mpsc-2-8", To(ARRAY, RATE), AtLeast(2.0), "ordered >= 2 x ArrayQueue"),
+        ordered("mpsc-4-8", To(ARRAY, RATE), AtLeast(2.0), "ordered >= 2 x ArrayQueue"),
+        ordered("mpsc-batch-4-8", To(ARRAY, RATE), AtLeast(2.0), "ordered >= 2 x ArrayQueue"),
+        ordered("mpsc-batch-4-8", To(AERON, RATE), AtLeast(1.0), "ordered >= 1 x the shared-tail ring"),
+    ]
+};
+
+/// The promises of the cells.
+const CELL: [Target; 35] = {
+    use Limit::{AtLeast, AtMost};
+    use Measure::{Own, To};
+    const TRIPLE: &str = "triple_buffer";
+    const ICEORYX2: &str = "iceoryx2 cell";
+    const ATOMIC: &str = "crossbeam AtomicCell";
+    const MEMCPY: &str = "memcpy";
+    const fn cell(cell: &'static str, measure: Measure, limit: Limit, text: &'static str) -> Target {
+        Target::processes(CELLS[0], cell, measure, limit, text)
+    }
+    const fn threads(cell: &'static str, measure: Measure, limit: Limit, text: &'static str) -> Target {
+        Target::threads(CELLS[0], cell, measure, limit, text)
+    }
+    [
+        cell("cell-full-64", To("seqlock", RATE), AtLeast(20.0), "reads/s >= 20 x seqlock"),
+        cell("cell-full-256", To("seqlock", RATE), AtLeast(20.0), "reads/s >= 20 x seqlock"),
+        cell("cell-full-1024", To("seqlock", RATE), AtLeast(20.0), "reads/s >= 20 x seqlock"),
+        cell("cell-full-4096", To("seqlock", RATE), AtLeast(20.0), "reads/s >= 20 x seqlock"),
+        threads("cell-full-64", To(ATOMIC, RATE), AtLeast(3.0), "reads/s >= 3 x AtomicCell"),
+        threads("cell-full-256", To(ATOMIC, RATE), AtLeast(3.0), "reads/s >= 3 x AtomicCell"),
+        threads("cell-full-1024", To(ATOMIC, RATE), AtLeast(3.0), "reads/s >= 3 x AtomicCell"),
+        threads("cell-full-4096", To(ATOMIC, RATE), AtLeast(3.0), "reads/s >= 3 x AtomicCell"),
+        cell("cell-full-64", To(ICEORYX2, RATE), AtLeast(3.0), "reads/s >= 3 x iceoryx2's cell"),
+        cell("cell-full-256", To(ICEORYX2, RATE), AtLeast(3.0), "reads/s >= 3 x iceoryx2's cell"),
+        cell("cell-full-1024", To(ICEORYX2, RATE), AtLeast(3.0), "reads/s >= 3 x iceoryx2's cell"),
+        cell("cell-full-4096", To(ICEORYX2, RATE), AtLeast(3.0), "reads/s >= 3 x iceoryx2's cell"),
+        cell("cell-full-64", To(TRIPLE, RATE), AtLeast(0.9), "reads/s >= 0.9 x triple_buffer"),
+        cell("cell-full-256", To(TRIPLE, RATE), AtLeast(1.0), "reads/s >= 1 x triple_buffer"),
+        cell("cell-full-1024", To(TRIPLE, RATE), AtLeast(1.0), "reads/s >= 1 x triple_buffer"),
+        cell("cell-full-4096", To(TRIPLE, RATE), AtLeast(1.0), "reads/s >= 1 x triple_buffer"),
+        cell("cell-full-8", Own(P99_TO_LINE), AtMost(2.0), "p99 of a read <= 2 R"),
+        cell("cell-full-56", Own(P99_TO_LINE), AtMost(2.0), "p99 of a read <= 2 R"),
+        cell("cell-full-64", Own(P99_TO_LINE), AtMost(2.0), "p99 of a read <= 2 R"),
+        cell("cell-full-256", Own(P99_TO_LINE), AtMost(2.0), "p99 of a read <= 2 R"),
+        cell("cell-full-1024", Own(P99_TO_LINE), AtMost(2.0), "p99 of a read <= 2 R"),
+        cell("cell-full-64", Own(RETRIES), AtMost(1e-3), "retries per read <= 0.001"),
+        cell("cell-full-256", Own(RETRIES), AtMost(1e-3), "retries per read <= 0.001"),
+        cell("cell-full-1024", Own(RETRIES), AtMost(1e-3), "retries per read <= 0.001"),
+        cell("cell-full-4096", Own(RETRIES), AtMost(1e-3), "retries per read <= 0.001"),
+        cell("cell-alone-4096", To(MEMCPY, READ_ALONE), AtMost(1.1), "a read <= 1.1 x memcpy"),
+        cell("cell-alone-4096", To(MEMCPY, WRITE_ALONE), AtMost(1.1), "a write <= 1.1 x memcpy"),
+        cell("cell-fresh-8", To(MEMCPY, P50), AtMost(1.1), "a fresh read <= 1.1 x one line"),
+        cell("cell-fresh-56", To(MEMCPY, P50), AtMost(1.1), "a fresh read <= 1.1 x one line"),
+        cell("cell-full-8", To(TRIPLE, WRITES), AtLeast(0.6), "writes/s >= 0.6 x triple_buffer"),
+        cell("cell-full-56", To(TRIPLE, WRITES), AtLeast(0.6), "writes/s >= 0.6 x triple_buffer"),
+        cell("cell-full-64", To(TRIPLE, WRITES), AtLeast(0.6), "writes/s >= 0.6 x triple_buffer"),
+        cell("cell-full-256", To(TRIPLE, WRITES), AtLeast(0.6), "writes/s >= 0.6 x triple_buffer"),
+        cell("cell-full-1024", To(TRIPLE, WRITES), AtLeast(0.6), "writes/s >= 0.6 x triple_buffer"),
+        cell("cell-full-4096", To(TRIPLE, WRITES), AtLeast(0.6), "writes/s >= 0.6 x triple_buffer"),
     ]
 };

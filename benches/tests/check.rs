@@ -159,13 +159,27 @@ fn a_sample_that_hangs_is_killed_and_reported() {
 
 #[test]
 fn every_contender_passes_its_checks() {
-    for cell in
-        cells::all().iter().filter(|cell| ["batch-8", "single-64", "records-16-79"].contains(&cell.name))
-    {
+    let wanted = [
+        "batch-8",
+        "single-64",
+        "records-16-79",
+        "mpsc-1-8",
+        "mpsc-4-64",
+        "mpsc-batch-4-8",
+        "cell-full-8",
+        "cell-full-56",
+        "cell-full-64",
+        "cell-full-4096",
+        "cell-readers-3-256",
+    ];
+    let cells: Vec<_> =
+        cells::all().into_iter().filter(|cell| wanted.contains(&cell.name.as_str())).collect();
+    assert_eq!(cells.len(), wanted.len(), "every name is that of a cell");
+    for cell in &cells {
         for entry in &cell.entries {
-            for mode in [Mode::Processes, Mode::Threads] {
+            for mode in entry.modes {
                 for check in entry.checks {
-                    let result = pair::sample(Duration::from_secs(180), |board| check(board, mode));
+                    let result = pair::sample(Duration::from_secs(180), |board| check(board, *mode));
                     assert!(
                         result.is_ok(),
                         "{}, {}, {mode:?}: {:?}",

@@ -7,7 +7,7 @@
 //! | kill | the victim is killed there; the survivors must find every acknowledged message, the one in flight whole or absent, and a structure that works |
 //! | freeze | the victim stops there, the others go on, the victim resumes and ends; then the same |
 //! | pairs | a partner runs to each of its instructions j; then the victim ends, then the partner; in both orders |
-//! | double | for each distinct image that a kill leaves: the process that recovers is killed at each of its instructions; then the same |
+//! | double | for each distinct image that a kill leaves: the process that recovers dies at each of its instructions; then the same |
 //! | flip | each control word is replaced by each of a few lies, where the victim is about to access the segment, then it runs on: it must end, and with a legal answer |
 //!
 //! Each death is a real `SIGKILL` of a real process at the instruction. What it leaves is a number of bytes, and
@@ -17,6 +17,9 @@
 //!
 //! Stepping is sequentially consistent: it shows every prefix and every interleaving at one or two switches of
 //! the shipped code, and no effect of store buffers. Those are the models' part.
+//!
+//! An operation on files is stopped at the entry and the exit of each of its [system calls](Stride::Call) instead:
+//! between two of them it changes nothing that others see.
 //!
 //! # Adding a structure
 //! Implement [`Operation`] once per public operation and hand it to [`step`]. The engine knows nothing about
@@ -82,6 +85,16 @@ impl fmt::Display for Mode {
     }
 }
 
+/// What lies between two points of an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stride {
+    /// One instruction.
+    Instruction,
+    /// All up to the next entry or exit of a system call: for operations on files, whose instructions in between
+    /// change nothing that others see, and differ from run to run with the state of the heap.
+    Call,
+}
+
 /// What became of the operation in flight, as the survivors see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -121,6 +134,11 @@ pub(crate) trait Operation {
     /// The modes that apply; [`step`] calls no method that they do not need.
     fn modes(&self) -> &'static [Mode] {
         &[Mode::Kill, Mode::Freeze]
+    }
+
+    /// Where the operation is stopped; [`Stride::Call`] goes with the modes kill, freeze and double.
+    fn stride(&self) -> Stride {
+        Stride::Instruction
     }
 
     /// Makes and fills the structure in a zeroed segment, and puts back what else the operation changes.
@@ -182,7 +200,8 @@ pub(crate) trait Operation {
     }
 
     /// Sets up the process that recovers after the victim's death (takes its role over, say), as
-    /// [`Role::Second`]. Only the segment is as the victim left it: locks and files are as `prepare` left them.
+    /// [`Role::Second`]. Where instructions are stepped, only the segment is as the victim left it: locks and files are
+    /// as `prepare` left them.
     ///
     /// # Errors
     /// A text that says why recovery is impossible; a verdict here.

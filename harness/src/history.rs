@@ -18,6 +18,8 @@
 //! | no false Full | the lazily released rest included, there was no room when a Full began |
 //! | real time | a push that ended before another began comes first, also across lines ([`Promise::ordered`]) |
 //!
+//! The processes write at a [desk](PushDesk) into a [`Book`], which holds the journals of all of them.
+//!
 //! A *line* is what one role of producer pushes: the records of a dead producer and of its successors follow each
 //! other in it. A structure with one producer has one line, one with lanes has a line for each.
 //!
@@ -28,18 +30,19 @@
 //! [`Promise::settle`] ticks lie between them. Where the counter cannot be trusted, the checks of Empty, Full and
 //! real time are off, and [`Clock::name`] says so.
 
-#[path = "history/check.rs"]
+mod book;
 mod check;
-#[path = "history/clock.rs"]
 mod clock;
-#[path = "history/journal.rs"]
+mod desk;
 mod journal;
+mod line;
 #[cfg(test)]
-#[path = "history/tests.rs"]
 mod tests;
 
+pub(crate) use book::{Book, HAND_BYTES, RESERVE, Volume};
 pub(crate) use check::check;
 pub(crate) use clock::Clock;
+pub(crate) use desk::{PopDesk, PushDesk};
 pub(crate) use journal::{Journal, RECORD_BYTES};
 
 /// Consecutive messages of one producer.
@@ -186,4 +189,21 @@ impl Verdict {
             self.findings.push(what());
         }
     }
+}
+
+/// What a book that nobody writes any more comes to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Judgement {
+    /// Records of all journals.
+    pub(crate) events: u64,
+    /// What the checker says.
+    pub(crate) verdict: Verdict,
+}
+
+/// Judges a book that nobody writes any more.
+pub(crate) fn judge(promise: &Promise, book: &Book) -> Judgement {
+    let lines: Vec<Vec<Event>> = book.producers().map(|journal| journal.events()).collect();
+    let consumer = book.consumer().events();
+    let events = lines.iter().map(Vec::len).sum::<usize>() + consumer.len();
+    Judgement { events: events as u64, verdict: check(promise, &lines, &consumer) }
 }

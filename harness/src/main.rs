@@ -9,6 +9,7 @@ use clap::Parser as _;
 
 mod cli;
 mod explore;
+mod history;
 mod mutate;
 mod ops;
 mod report;
@@ -16,6 +17,7 @@ mod run;
 mod scribble;
 mod step;
 mod stress;
+mod subject;
 mod twins;
 mod verify;
 

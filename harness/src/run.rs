@@ -1,10 +1,12 @@
 //! `run`: real processes stream real data through every structure, and every message is verified.
 //!
 //! Each row is a structure, a mode and a size. For each, the parent lays the structure out in an anonymous segment
-//! and starts this program twice, as producer and as consumer; they inherit the segment, map it at different
-//! addresses, run on different processors where there are some, and take it as untrusted. The producer numbers and
-//! fills every message, the [oracle] at the other end looks at every word of each, and the parent compares what both
-//! say at the end. What the children need beside the structure lies in [control] words of a segment of their own.
+//! and starts this program for each role, as producers and as consumer; they inherit the segment, map it at different
+//! addresses, run on different processors where there are some, and take it as untrusted. A producer numbers and
+//! fills every message, the [oracle] at the other end looks at every word of each, and the parent compares what they
+//! say at the end. Then the same processes move some more messages and [write down](recorded) what they do, and the
+//! checker judges their histories. What the children need beside the structure lies in [control] words of a segment
+//! of their own.
 //!
 //! # Adding a structure
 //! Implement [`plan::Structure`] and add it to [`plan::STRUCTURES`].
@@ -12,11 +14,16 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::history::Clock;
 use crate::report::{Reporter, complain};
+use crate::subject::Role;
+use crate::twins::TwinRow;
+use crate::twins::history_twins::Twin;
 
+mod bundle;
 mod child;
 mod clock;
 mod control;
@@ -30,19 +37,21 @@ mod pieces;
 mod pin;
 mod plan;
 mod probe;
+mod recorded;
 mod records;
 mod row;
 mod side;
 mod trips;
 
-use control::Role;
 use file::Copy;
-use parent::Ending;
-use plan::{Choices, Fault, Limit, Mode, Plan, STRUCTURES};
+use parent::{Ended, Ending};
+use plan::{Choices, Fault, Limit, Mode, Plan, STRUCTURES, Shape};
 use row::RunRow;
 
 /// Seconds for all timed rows together, unless the user says otherwise.
 const SECONDS: f64 = 15.0;
+/// After how long a child of a twin that does not move is given up.
+const TWIN_PATIENCE: Duration = Duration::from_secs(10);
 /// The most that may be asked for: sequences must not run out.
 const MOST_SECONDS: f64 = 3600.0;
 
@@ -71,6 +80,9 @@ pub(crate) struct Args {
     /// Lets the producer do one thing wrong in every row: the run must notice.
     #[arg(long, hide = true)]
     fault: Option<Fault>,
+    /// Lets the rows of single eight-byte slots record the histories of a broken ring: the run must notice.
+    #[arg(long, hide = true)]
+    twin: Option<Twin>,
     /// After how long a child that does not move is given up.
     #[arg(long, hide = true, value_name = "MS", default_value_t = 10_000,
           value_parser = clap::value_parser!(u64).range(1..))]
@@ -104,15 +116,22 @@ impl Args {
         let mut plans = Vec::new();
         for structure in STRUCTURES.iter().filter(|structure| wanted(structure.name())) {
             let shapes = structure.shapes(&choices).with_context(|| structure.name())?;
-            plans.extend(shapes.into_iter().map(|(mode, payload, capacity)| Plan {
-                structure: structure.name().to_owned(),
-                mode,
-                payload,
-                capacity,
-                limit: Limit::Messages(u64::MAX),
-                cores,
-                fault: self.fault,
-                parent: std::process::id(),
+            plans.extend(shapes.into_iter().map(|Shape { mode, payload, capacity, producers }| {
+                Plan {
+                    structure: structure.name().to_owned(),
+                    mode,
+                    payload,
+                    capacity,
+                    producers,
+                    limit: Limit::Messages(u64::MAX),
+                    cores: cores.clone(),
+                    fault: self.fault,
+                    history: self.messages.unwrap_or(u64::MAX).min(recorded::MESSAGES),
+                    twin: self
+                        .twin
+                        .filter(|_| (structure.name(), mode, payload) == (Twin::RING, Mode::Single, (8, 8))),
+                    parent: std::process::id(),
+                }
             }));
         }
         let timed = plans.iter().filter(|plan| plan.mode.is_timed()).count();
@@ -150,6 +169,60 @@ pub(crate) fn main(args: &Args, reporter: &mut Reporter) -> Result<bool> {
     Ok(verified == plans.len())
 }
 
+/// Runs a row with each twin whose histories alone can show what is wrong with it, and one with the right ring, which
+/// must be good.
+///
+/// # Errors
+/// What the system says, or that the right ring was found wrong.
+pub(crate) fn twins(out: &mut dyn FnMut(TwinRow)) -> Result<bool> {
+    // So many that some lie in the ring for long: an Empty is false only if somebody surely saw them.
+    let (messages, capacity) = (100_000, 1 << 14);
+    let plan = |producers, twin| Plan {
+        structure: if producers == 1 { Twin::RING } else { "twin-bundle" }.to_owned(),
+        mode: Mode::Single,
+        payload: (8, 8),
+        capacity,
+        producers,
+        limit: Limit::Messages(messages),
+        cores: pin::Cores::choose(),
+        fault: None,
+        history: messages,
+        twin,
+        parent: std::process::id(),
+    };
+    let play = |producers, twin| {
+        let plan = plan(producers, twin);
+        let Ended { ending, histories } = parent::run(&plan, None, TWIN_PATIENCE, &mut || {})?;
+        let Ending::Told(outcomes) = ending else {
+            bail!("expected a row of {twin:?} that comes to its end, found {ending:?}");
+        };
+        let mut row = RunRow::told(&plan, &outcomes);
+        ensure!(row.verified, "expected what is measured to be right, found {row:?}");
+        let wrong = row.add_histories(&histories);
+        Ok::<_, anyhow::Error>((row, histories, wrong))
+    };
+    for producers in [1, 2, 4, 16] {
+        let (row, _, wrong) = play(producers, None)?;
+        ensure!(row.verified, "the right structure with {producers} producers was found wrong: {wrong:?}");
+    }
+    let mut all = true;
+    let bundle = ("twin-bundle-lossy", 4, Twin::Lossy);
+    for (name, producers, twin) in
+        Twin::IN_RUNS.map(|twin| (twin.name(), 1, twin)).into_iter().chain([bundle])
+    {
+        let blind = twin.needs_clock() && Clock::of_this_machine() == Clock::None;
+        if blind {
+            complain(&format!("{name} cannot be caught: {}", Clock::None.name()));
+        }
+        let (row, histories, _) = play(producers, Some(twin))?;
+        let found = histories.iter().any(|history| twin.is_found_by(&history.verdict));
+        let caught = !row.verified && !row.history_good && found;
+        all &= caught;
+        out(TwinRow::new(name, "run", caught));
+    }
+    Ok(all)
+}
+
 /// Runs one row and complains about what is wrong with it.
 fn run_row(plan: &Plan, args: &Args, bar: &ProgressBar) -> Result<RunRow> {
     let mut copy = match plan.mode {
@@ -158,12 +231,14 @@ fn run_row(plan: &Plan, args: &Args, bar: &ProgressBar) -> Result<RunRow> {
     };
     let files = copy.as_ref().map(|copy| [&copy.input, &copy.output]);
     let patience = Duration::from_millis(args.patience_ms);
-    let ending = parent::run(plan, files, patience, &mut || bar.tick())?;
+    let Ended { ending, histories } = parent::run(plan, files, patience, &mut || bar.tick())?;
     let mut wrong = Vec::new();
     let mut row = match ending {
         Ending::Told(outcomes) => {
-            let [producer, consumer] = &*outcomes;
-            let same = producer.addresses.iter().zip(&consumer.addresses).find(|(one, other)| one == other);
+            let consumer = &outcomes.consumer.addresses;
+            let producers =
+                outcomes.producers.iter().flat_map(|producer| producer.addresses.iter().zip(consumer));
+            let same = producers.clone().find(|(one, other)| one == other);
             if let Some((address, _)) = same {
                 wrong.push(format!("expected mappings at different addresses, found both at {address:#x}"));
             }
@@ -187,6 +262,7 @@ fn run_row(plan: &Plan, args: &Args, bar: &ProgressBar) -> Result<RunRow> {
         wrong.extend(copy.difference()?);
     }
     row.verified &= wrong.is_empty();
+    wrong.extend(row.add_histories(&histories).into_iter().map(|what| format!("in its history: {what}")));
     for what in wrong {
         let (structure, mode) = (&row.structure, row.mode);
         bar.suspend(|| complain(&format!("{structure} {} B {mode}: {what}", row.payload_bytes)));

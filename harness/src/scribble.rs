@@ -108,12 +108,15 @@ impl Row for ScribbleRow {
 /// The table: everything that is scribbled over.
 pub(crate) fn subjects() -> Result<Vec<Subject>> {
     Ok(vec![
-        fixed::subject::<u64>("fixed 8 B")?,
-        fixed::subject::<[u64; 8]>("fixed 64 B")?,
-        fixed::subject::<[u8; 100]>("fixed 100 B")?,
-        bytes::subject("records")?,
+        fixed::subject::<u64, false>("fixed 8 B")?,
+        fixed::subject::<[u64; 8], false>("fixed 64 B")?,
+        fixed::subject::<[u8; 100], false>("fixed 100 B")?,
+        fixed::subject::<[u64; 8], true>("fixed 64 B, pages")?,
+        bytes::subject::<false>("records")?,
+        bytes::subject::<true>("records, pages")?,
         fixed::attach_subject::<u64>("attach fixed")?,
-        bytes::attach_subject("attach records")?,
+        bytes::attach_subject::<false>("attach records")?,
+        bytes::attach_subject::<true>("attach records, pages")?,
     ])
 }
 

@@ -23,6 +23,9 @@ pub(crate) struct Args {
     /// Pairs of instructions that an operation may have before partners stop only where they touch the segment.
     #[arg(long, default_value_t = StepOptions::default().pairs)]
     pairs: usize,
+    /// Stop partners at every instruction, however many pairs that are.
+    #[arg(long, conflicts_with = "pairs")]
+    complete: bool,
 }
 
 fn parse_mode(text: &str) -> Result<Mode, String> {
@@ -35,7 +38,7 @@ fn parse_mode(text: &str) -> Result<Mode, String> {
 impl Row for StepRow {
     const COLUMNS: &'static [(&'static str, i16)] = &[
         ("structure", -12),
-        ("operation", -28),
+        ("operation", -31),
         ("mode", -6),
         ("points", 7),
         ("images", 7),
@@ -78,7 +81,7 @@ pub(crate) fn main(args: &Args, reporter: &mut Reporter) -> Result<bool> {
         structure: args.structure.clone(),
         operation: args.operation.clone(),
         modes,
-        pairs: args.pairs,
+        pairs: if args.complete { usize::MAX } else { args.pairs },
         ..StepOptions::default()
     };
     let operations = ops::all();

@@ -1,47 +1,47 @@
 //! `stress`: real processes that are killed, stopped, starved and crowded at random, and a checker that judges what
 //! they wrote down.
 //!
-//! A round is a fresh structure, a producer, a consumer, and a [plan]. The plan follows from the seed and the number
+//! A round is a fresh structure, its producers, a consumer, and a [plan]. The plan follows from the seed and the number
 //! of the round alone: the size of the structure, how lazily its consumer releases, when which process is killed,
 //! stopped, moved or given another priority. What the processes themselves do follows from it, too. Only the
 //! kernel's own choices do not, so a round can be played again as far as the kernel allows.
 //!
 //! A process that is killed is waited for; then a successor takes its role over. Between rounds nobody is alive,
-//! and the [checker](history) reads the journals. Nothing is left behind: segments are anonymous, and children die
+//! and the [checker](crate::history) reads the journals. Nothing is left behind: segments are anonymous, and children die
 //! with their parent.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::rand::{GetRandomFlags, getrandom};
+use tidewire_shm::Segment;
 
+use crate::history::{Book, Clock, RESERVE, Volume};
 use crate::report::{Reporter, complain};
+use crate::subject::{Shape, Subject, table};
+use crate::twins::history_twins;
 
-#[path = "history.rs"]
-pub(crate) mod history;
-#[path = "twins/history_twins.rs"]
-pub(crate) mod history_twins;
-
-mod book;
 mod child;
-mod desk;
-mod plan;
-mod rings;
-mod round;
+pub(crate) mod plan;
+pub(crate) mod round;
 mod row;
-mod subject;
 
-use book::Book;
-use history::Clock;
-use plan::{Limits, Round};
+use plan::{BUDGET, Cell, Limits, Round};
 use round::{Ground, Outcome};
 use row::StressRow;
-use subject::{Shape, Subject, table};
 
 /// Length of a round, unless its messages are used up before.
 const ROUND_MS: u64 = 400;
 /// Faulty rounds that are described.
 const DESCRIBED: u64 = 8;
+
+/// What the book of a round with this many producers holds.
+#[expect(clippy::cast_possible_truncation, reason = "half a million")]
+pub(crate) fn volume(producers: u8) -> Volume {
+    let budget = BUDGET as usize;
+    let pushes = budget / usize::from(producers.max(1)) + (1 << 14);
+    Volume { producers, pushes, pops: 3 * budget + 2 * RESERVE }
+}
 
 /// What `stress` can be told.
 #[derive(Clone, Debug, clap::Args)]
@@ -181,9 +181,9 @@ fn announce(reporter: &mut Reporter, text: &str) -> Result<()> {
     reporter.note(text)
 }
 
-/// The least and the largest capacity of each structure that was chosen.
-fn shapes(table: &[Box<dyn Subject>], chosen: &[usize]) -> Vec<(usize, usize)> {
-    chosen.iter().filter_map(|&number| table.get(number)).map(|subject| subject.capacities()).collect()
+/// What plans must know of the structures that were chosen.
+fn cells(table: &[Box<dyn Subject>], chosen: &[usize]) -> Vec<Cell> {
+    chosen.iter().filter_map(|&number| table.get(number)).map(|subject| Cell::of(subject.as_ref())).collect()
 }
 
 fn print_plans(
@@ -193,12 +193,32 @@ fn print_plans(
     seed: u64,
     rounds: u64,
 ) -> Result<bool> {
-    let shapes = shapes(table, chosen);
+    let cells = cells(table, chosen);
     let mut plain = Reporter::new(false);
     for number in 0..rounds {
-        plain.note(&serde_json::to_string(&plan::round(seed, number, &args.limits(), &shapes))?)?;
+        plain.note(&serde_json::to_string(&plan::round(seed, number, &args.limits(), &cells))?)?;
     }
     Ok(true)
+}
+
+/// A book for each number of producers, made when it is first needed.
+#[derive(Default)]
+pub(crate) struct Books(Vec<(u8, Segment, Book)>);
+
+impl Books {
+    /// The book of rounds with this many producers.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub(crate) fn of(&mut self, producers: u8) -> Result<(&Segment, &Book)> {
+        if !self.0.iter().any(|(found, ..)| *found == producers) {
+            let segment = Book::segment(volume(producers))?;
+            let book = Book::open(&segment, volume(producers))?;
+            self.0.push((producers, segment, book));
+        }
+        let book = self.0.iter().find(|(found, ..)| *found == producers);
+        book.map(|(_, segment, book)| (segment, book)).context("a book that was just made")
+    }
 }
 
 /// One run of `stress`.
@@ -213,7 +233,7 @@ struct Run<'a> {
 impl Run<'_> {
     fn rounds(&self) -> Result<Vec<StressRow>> {
         let limits = self.args.limits();
-        let shapes = shapes(self.table, self.chosen);
+        let cells = cells(self.table, self.chosen);
         let subjects: Vec<(usize, &dyn Subject)> = self
             .chosen
             .iter()
@@ -222,22 +242,22 @@ impl Run<'_> {
         let mut rows: Vec<StressRow> =
             subjects.iter().map(|(_, subject)| StressRow::new(*subject, self.seed)).collect();
         let mut played = vec![false; rows.len()];
-        let segment = Book::segment()?;
-        let book = Book::open(&segment)?;
+        let mut books = Books::default();
         let end = Instant::now() + Duration::from_secs(self.args.seconds);
         let (mut number, mut faulty, mut refused) = (self.args.round.unwrap_or(0), 0, false);
         // Every row gets a round, however short the time is.
         let first = rows.len() as u64;
         while Instant::now() < end || (self.args.round.is_none() && number < first) {
-            let round = plan::round(self.seed, number, &limits, &shapes);
+            let round = plan::round(self.seed, number, &limits, &cells);
             let Some(((place, subject), row)) = subjects.get(round.cell).zip(rows.get_mut(round.cell)) else {
                 break;
             };
+            let (segment, book) = books.of(subject.producers())?;
             let ground = Ground {
                 number: *place,
                 subject: *subject,
-                segment: &segment,
-                book: &book,
+                segment,
+                book,
                 clock: self.clock,
                 patience: Duration::from_millis(self.args.patience_ms),
             };
@@ -281,7 +301,7 @@ impl Run<'_> {
         for trouble in &outcome.troubles {
             complain(&format!("  {trouble}"));
         }
-        let verdict = &outcome.verdict;
+        let verdict = &outcome.judgement.verdict;
         if !verdict.good() {
             complain(&format!(
                 "  lost {}, duplicated {}, reordered {}, torn {}, invented {}, parted {}, false Empty {}, false Full {}, \

@@ -8,9 +8,10 @@ use serde::Serialize;
 
 use crate::explore::StepOptions;
 use crate::report::{Reporter, Row};
-use crate::stress;
+use crate::{run, stress};
 
 mod explore_twins;
+pub(crate) mod history_twins;
 mod scribble_twins;
 
 /// What the twins' random choices follow from.
@@ -63,6 +64,13 @@ pub(crate) fn main(_args: &Args, reporter: &mut Reporter) -> Result<bool> {
         all &= row.caught;
         reporter.row(&TwinRow::new(row.twin, row.checker, row.caught))?;
     }
+    let mut printed = Ok(());
+    all &= run::twins(&mut |row| {
+        if printed.is_ok() {
+            printed = reporter.row(&row);
+        }
+    })?;
+    printed?;
     all &= stress::twins(SEED, reporter)?;
     Ok(all)
 }

@@ -24,7 +24,8 @@ pub(crate) use tool::workspace_root;
 /// What to verify, and how long to search.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Search for hours instead of minutes: longer fuzzing, scribbling and stress.
+    /// Search for hours instead of minutes: longer fuzzing, scribbling and stress, models at a higher preemption bound,
+    /// and every pair of instructions.
     #[arg(long)]
     long: bool,
     /// Run only the layers whose names contain one of these texts.
@@ -32,17 +33,24 @@ pub(crate) struct Args {
     only: Vec<String>,
 }
 
-/// How long the searching layers search, in seconds.
+/// How far the searching layers search.
 #[derive(Clone, Copy, Debug)]
 struct Budget {
+    /// Seconds, each target.
     fuzz_each: u64,
+    /// Seconds.
     scribble: u64,
+    /// Seconds.
     stress: u64,
+    /// How often a model may take the processor from a thread, in one schedule.
+    preemptions: u64,
+    /// Partners stop at every instruction, however many pairs that are.
+    complete: bool,
 }
 
 impl Budget {
-    const FAST: Self = Self { fuzz_each: 30, scribble: 15, stress: 30 };
-    const LONG: Self = Self { fuzz_each: 3600, scribble: 3600, stress: 3600 };
+    const FAST: Self = Self { fuzz_each: 30, scribble: 15, stress: 30, preemptions: 3, complete: false };
+    const LONG: Self = Self { fuzz_each: 3600, scribble: 3600, stress: 3600, preemptions: 4, complete: true };
 }
 
 /// What a layer's output is counted by.
@@ -135,10 +143,12 @@ fn layers(root: &Path, budget: Budget) -> Result<Vec<Layer>> {
         command.args(["-p", "tidewire-ring", "--test", "loom_ring", "--test", "loom_twins"]);
         // The encoded flags would win.
         command.env("RUSTFLAGS", "--cfg loom").env_remove("CARGO_ENCODED_RUSTFLAGS");
-        command.env("LOOM_MAX_PREEMPTIONS", "3").env_remove("TIDEWIRE_STALE_CAS");
+        command.env("LOOM_MAX_PREEMPTIONS", budget.preemptions.to_string());
+        command.env_remove("TIDEWIRE_STALE_CAS");
         command
     };
     let seconds = |n: u64| n.to_string();
+    let step: &[&str] = if budget.complete { &["step", "--complete"] } else { &["step"] };
     let layer = |name, command, count| Layer { name, command, count };
     Ok(vec![
         layer(
@@ -166,7 +176,7 @@ fn layers(root: &Path, budget: Budget) -> Result<Vec<Layer>> {
         layer("models (loom, stale failures)", with(models(), "TIDEWIRE_STALE_CAS", "1"), Count::Passed),
         layer("mutated orderings", harness(&["mutate"]), Count::JsonRows),
         layer("broken twins", harness(&["twins"]), Count::JsonRows),
-        layer("every instruction", harness(&["step"]), Count::JsonRows),
+        layer("every instruction", harness(step), Count::JsonRows),
         layer("scribbler", harness(&["scribble", "--seconds", &seconds(budget.scribble)]), Count::JsonRows),
         layer("stress", harness(&["stress", "--seconds", &seconds(budget.stress)]), Count::JsonRows),
         layer("sanitizers", harness(&["sanitize"]), Count::JsonRows),

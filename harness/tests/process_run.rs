@@ -16,7 +16,7 @@ fn a_short_run_verifies_every_row_and_gives_every_field() {
     assert_eq!(ended.err, "");
     let rows = ended.rows();
     let names = "structure payload_bytes mode producers sent received lost duplicated reordered torn msgs_per_s \
-                 bytes_per_s rtt_p50_ns rtt_p99_ns rtt_p999_ns raw_rtt_ns verified";
+                 bytes_per_s rtt_p50_ns rtt_p99_ns rtt_p999_ns raw_rtt_ns history_events history_good verified";
     let mut seen = Vec::new();
     for row in &rows {
         let found: Vec<_> = row.as_object().unwrap().keys().map(String::as_str).collect();
@@ -26,6 +26,7 @@ fn a_short_run_verifies_every_row_and_gives_every_field() {
         assert_eq!(row["verified"], true, "{row}");
         assert_eq!(row["sent"], row["received"], "{row}");
         assert_eq!(row["producers"], 1);
+        assert_eq!(row["history_good"], true, "{row}");
         for fault in ["lost", "duplicated", "reordered", "torn"] {
             assert_eq!(row[fault], 0, "{row}");
         }
@@ -59,7 +60,7 @@ fn people_get_a_table_and_a_sum() {
     let lines: Vec<_> = ended.out.lines().collect();
     assert_eq!(lines.len(), 5, "{}", ended.out);
     assert!(lines[0].starts_with("structure") && lines[0].contains("M msgs/s"));
-    assert!(lines[1].contains(" 20000 ") && lines[1].ends_with("yes"));
+    assert!(lines[1].contains(" 20000 ") && lines[1].contains("  good ") && lines[1].ends_with("yes"));
     assert_eq!(lines[4], "3 rows verified, 0 failed");
 }
 
@@ -87,6 +88,53 @@ fn one_message_through_the_smallest_rings_is_a_run() {
 }
 
 #[test]
+fn histories_hold_every_operation_of_the_messages_they_are_of() {
+    for (messages, recorded) in [(700, 700), (1_000_000, 200_000)] {
+        let count = messages.to_string();
+        let ended = run(&["--json", "--payload", "8", "--messages", &count]);
+        assert!(ended.status.success(), "{}", ended.err);
+        for row in ended.rows() {
+            let events = row["history_events"].as_u64().unwrap();
+            // A push and a pop of each message, or of each batch; of eight, one is a round trip.
+            let least = match row["mode"].as_str().unwrap() {
+                "single" | "records" => 2 * recorded,
+                "batch32" => 2 * recorded / 32,
+                _ => 4 * recorded / 8,
+            };
+            assert!((least..=5 * recorded + 5).contains(&events), "{row}");
+            assert_eq!(row["history_good"], true, "{row}");
+        }
+    }
+}
+
+/// A ring that loses messages only while it is recorded: what is measured is right, so only the history can tell.
+#[test]
+fn a_bad_history_fails_the_run() {
+    let few = ["--json", "--structure", "ring-fixed", "--payload", "8", "--messages", "20000"];
+    let ended = run(&[&few[..], &["--twin", "lossy"]].concat());
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.err);
+    assert!(ended.err.contains("ring-fixed 8 B single: in its history: messages "), "{}", ended.err);
+    let row = &ended.rows()[0];
+    assert_eq!((&row["received"], &row["lost"]), (&20_000.into(), &0.into()), "{row}");
+    assert_eq!((&row["history_good"], &row["verified"]), (&false.into(), &false.into()), "{row}");
+    ended.assert_clean();
+}
+
+/// The consumer falls asleep in the recorded part and is killed for it: what it wrote down is there, and is judged.
+#[test]
+fn histories_outlive_the_death_of_who_wrote_them() {
+    let few = ["--json", "--structure", "ring-fixed", "--payload", "8", "--messages", "20000"];
+    let ended = run(&[&few[..], &["--twin", "stuck", "--patience-ms", "1500"]].concat());
+    assert_eq!(ended.status.code(), Some(1), "{}", ended.err);
+    assert!(ended.err.contains("the consumer (process "), "{}", ended.err);
+    let row = &ended.rows()[0];
+    assert!(row["history_events"].as_u64().unwrap() > 1000, "{row}");
+    assert_eq!(row["verified"], false, "{row}");
+    assert!(!ended.err.contains("in its history"), "what was written is right: {}", ended.err);
+    ended.assert_clean();
+}
+
+#[test]
 fn each_fault_is_caught_in_its_column() {
     let faults =
         [("skip", "lost", 1), ("repeat", "duplicated", 1), ("swap", "reordered", 1), ("tear", "torn", 1)];
@@ -97,6 +145,8 @@ fn each_fault_is_caught_in_its_column() {
         assert_eq!(rows.len(), 11);
         for row in rows {
             assert_eq!(row["verified"], false, "{fault}: {row}");
+            // Faults are those of the measured part.
+            assert_eq!(row["history_good"], true, "{fault}: {row}");
             for other in ["lost", "duplicated", "reordered", "torn"] {
                 assert_eq!(row[other], if other == column { count } else { 0 }, "{fault}: {row}");
             }
@@ -185,7 +235,8 @@ fn bad_arguments_are_refused_with_what_was_expected() {
 #[test]
 fn a_child_refuses_a_parent_that_it_was_not_meant_for() {
     let plan = r#"{"structure":"ring-fixed","mode":"single","payload":[8,8],"capacity":64,
-                   "limit":{"messages":1},"cores":null,"fault":null,"parent":1}"#;
+                   "producers":1,"limit":{"messages":1},"cores":null,"fault":null,"history":1,"twin":null,
+                   "parent":1}"#;
     let ended = run(&["child", "--role", "consumer", "--plan", plan]);
     assert_eq!(ended.status.code(), Some(1));
     assert!(ended.err.contains("expected process 1 as the parent"), "{}", ended.err);

@@ -40,6 +40,8 @@ fn verified(output: &Output) -> Vec<Value> {
     assert!(output.status.success(), "{rows:?}\n{}", stderr(output));
     for row in &rows {
         assert_eq!(row.get("verified"), Some(&Value::Bool(true)), "{row}\n{}", stderr(output));
+        assert_eq!(row.get("history_good"), Some(&Value::Bool(true)), "{row}");
+        assert!(number(row, "history_events") > number(row, "kills"), "{row}");
         assert!(number(row, "received") > 0, "{row}");
         assert_eq!(number(row, "sent"), number(row, "received"), "{row}");
         for fault in ["lost", "duplicated", "reordered", "torn"] {
@@ -49,7 +51,7 @@ fn verified(output: &Output) -> Vec<Value> {
     rows
 }
 
-const FIELDS: [&str; 20] = [
+const FIELDS: [&str; 22] = [
     "structure",
     "payload_bytes",
     "mode",
@@ -66,6 +68,8 @@ const FIELDS: [&str; 20] = [
     "rtt_p99_ns",
     "rtt_p999_ns",
     "raw_rtt_ns",
+    "history_events",
+    "history_good",
     "verified",
     "kills",
     "stops",
@@ -139,8 +143,17 @@ fn every_twin_is_caught_and_the_right_ring_is_not() {
     assert!(output.status.success(), "{rows:?}\n{}", stderr(&output));
     assert!(rows.iter().all(|row| row["caught"] == true), "{rows:?}");
     let names: Vec<&str> = rows.iter().map(|row| row["twin"].as_str().unwrap()).collect();
-    let expected =
-        ["twin-early-acknowledge", "twin-early-release", "twin-blind-empty", "twin-blind-full", "twin-stuck"];
+    let expected = [
+        "twin-early-acknowledge",
+        "twin-early-release",
+        "twin-blind-empty",
+        "twin-blind-full",
+        "twin-stuck",
+        "twin-lossy",
+        "twin-never-released",
+        "twin-always-full",
+        "twin-bundle-lossy",
+    ];
     assert_eq!(names, expected);
 }
 

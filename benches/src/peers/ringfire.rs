@@ -1,12 +1,17 @@
 //! ringfire: a ring in a file of /dev/shm for one writer and many readers, here with one reader and without loss.
+//!
+//! Its ring for many writers drops messages when they are faster than the reader, so it cannot pass the check; its
+//! multiplexer over lossless rings, one for each producer, can.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, anyhow};
-use ringfire::{FlowControl, RingConsumer, RingProducer, RingProducerBuilder};
+use ringfire::{FlowControl, RingConsumer, RingMultiplexer, RingProducer, RingProducerBuilder};
 
 use crate::contender::{CAPACITY, Contender, Rx, Tx};
+use crate::mpsc::contender::ManyContender;
+use crate::pair::{EVERYWHERE, Mode};
 
 /// The ring without loss.
 #[derive(Debug)]
@@ -68,5 +73,44 @@ impl<const W: usize> Rx<W> for RingConsumer<[u64; W]> {
     #[inline(always)]
     fn pop_batch(&mut self, to: &mut [[u64; W]]) -> usize {
         self.recv_batch(to)
+    }
+}
+
+/// The multiplexer over lossless rings.
+#[derive(Debug)]
+pub enum Multiplexer {}
+
+/// Its consumer.
+#[expect(missing_debug_implementations, reason = "the wrapped end has none")]
+pub struct MultiplexerRx<const W: usize>(RingMultiplexer<[u64; W]>);
+
+impl ManyContender for Multiplexer {
+    const NAME: &'static str = "ringfire multiplexer";
+    const BATCH: bool = false;
+    const MODES: &'static [Mode] = EVERYWHERE;
+    type Tx<const W: usize> = RingProducer<[u64; W]>;
+    type Rx<const W: usize> = MultiplexerRx<W>;
+
+    fn make<const W: usize>(producers: usize) -> anyhow::Result<(Vec<Self::Tx<W>>, Self::Rx<W>)> {
+        let (mut txs, mut all) = (Vec::new(), RingMultiplexer::new());
+        for _ in 0..producers {
+            let (tx, rx) = Ringfire::make::<W>()?;
+            txs.push(tx);
+            all.add(rx);
+        }
+        Ok((txs, MultiplexerRx(all)))
+    }
+}
+
+impl<const W: usize> Rx<W> for MultiplexerRx<W> {
+    #[inline(always)]
+    fn pop(&mut self, to: &mut [u64; W]) -> bool {
+        match self.0.try_recv_any() {
+            Some((_, message)) => {
+                *to = message;
+                true
+            }
+            None => false,
+        }
     }
 }

@@ -73,7 +73,8 @@ impl Variant for Plain {
 #[derive(Debug)]
 pub struct Tidewire<V>(PhantomData<V>);
 
-fn region(bytes: usize) -> anyhow::Result<Region<Untrusted>> {
+/// A region of an anonymous segment, there from the beginning.
+pub(crate) fn region(bytes: usize) -> anyhow::Result<Region<Untrusted>> {
     Ok(Segment::anonymous_with(bytes, &SegmentOptions::new().prefault(true))?.region())
 }
 

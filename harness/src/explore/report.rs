@@ -9,6 +9,7 @@ use std::os::unix::fs::FileExt;
 use serde::Serialize;
 
 use super::Mode;
+use super::victim::Path;
 
 /// One operation in one mode.
 #[derive(Clone, Debug, Serialize)]
@@ -234,8 +235,13 @@ pub(super) fn dump(segment: &[u8]) -> String {
     text
 }
 
-/// Instruction `point` of `last`, for people: symbol, source line and disassembled line of `address`.
-pub(super) fn place(actor: &str, point: usize, last: usize, address: u64) -> String {
+/// A point of a path, for people: the system call, or symbol, source line and disassembled line of its instruction.
+pub(super) fn place(actor: &str, point: usize, path: &Path) -> String {
+    let (last, address) = (path.last(), path.address(point));
+    if let Some((number, before)) = path.call(point) {
+        let side = if before { "before" } else { "after" };
+        return format!("{actor}, stop {point} of {last}: {side} the system call {}", call_name(number));
+    }
     let mut text = format!("{actor}, instruction {point} of {last}: {address:#x}");
     if let Some(symbol) = symbol(address) {
         let _ = write!(text, " {symbol}");
@@ -244,6 +250,32 @@ pub(super) fn place(actor: &str, point: usize, last: usize, address: u64) -> Str
         let _ = write!(text, ": {line}");
     }
     text
+}
+
+/// The name of a system call that matters to files and memory, or its number.
+fn call_name(number: libc::c_long) -> String {
+    let name = match number {
+        libc::SYS_openat => "openat",
+        libc::SYS_linkat => "linkat",
+        libc::SYS_unlinkat => "unlinkat",
+        libc::SYS_renameat2 => "renameat2",
+        libc::SYS_mkdirat => "mkdirat",
+        libc::SYS_fchmod => "fchmod",
+        libc::SYS_fchmodat => "fchmodat",
+        libc::SYS_fallocate => "fallocate",
+        libc::SYS_ftruncate => "ftruncate",
+        libc::SYS_flock => "flock",
+        libc::SYS_fstat => "fstat",
+        libc::SYS_newfstatat => "newfstatat",
+        libc::SYS_statx => "statx",
+        libc::SYS_mmap => "mmap",
+        libc::SYS_munmap => "munmap",
+        libc::SYS_read => "read",
+        libc::SYS_close => "close",
+        libc::SYS_getdents64 => "getdents64",
+        other => return format!("number {other}"),
+    };
+    name.to_owned()
 }
 
 /// Symbol + offset and source line of an address of this process (children share the layout).

@@ -21,6 +21,8 @@ enum Does {
     AddsInOneStep,
     /// Asks the kernel something.
     Calls,
+    /// Stores 1, 2 and 3 into the first word, and asks the kernel something after each.
+    CountsAndCalls,
     Crashes,
     Spins,
     Sleeps,
@@ -45,11 +47,12 @@ struct Odd {
     does: Does,
     survivors: Survivors,
     modes: &'static [Mode],
+    stride: Stride,
 }
 
 impl Odd {
     fn new(does: Does) -> Self {
-        Self { does, survivors: Survivors::Agree, modes: &[Mode::Kill] }
+        Self { does, survivors: Survivors::Agree, modes: &[Mode::Kill], stride: Stride::Instruction }
     }
 }
 
@@ -111,6 +114,9 @@ impl Operation for Odd {
     fn modes(&self) -> &'static [Mode] {
         self.modes
     }
+    fn stride(&self) -> Stride {
+        self.stride
+    }
     fn prepare(&self, stage: &Stage) -> Result<(), String> {
         // SAFETY: the second half of the segment.
         let half = unsafe { stage.segment().add(128) };
@@ -151,6 +157,15 @@ impl Operation for Odd {
             }
             Does::AddsInTwoSteps | Does::AddsInOneStep => add(first, does),
             Does::Calls => u64::from(std::process::id()),
+            Does::CountsAndCalls => {
+                for i in 1..=3 {
+                    // ORD test: Relaxed, the tracer reads while this process is stopped.
+                    word(stage).store(i, Ordering::Relaxed);
+                    // SAFETY: a plain system call.
+                    unsafe { libc::getppid() };
+                }
+                1
+            }
             Does::Crashes => crash(stage),
             Does::Spins => spin(stage),
             Does::Sleeps => sleep(),
@@ -212,7 +227,7 @@ fn explore(operation: &Odd, options: &StepOptions) -> Result<StepRow, ExploreErr
 fn verdict(does: Does, survivors: Survivors) -> String {
     // A panic is a long way, above all in a build without optimisation.
     let far = StepOptions { instructions: 2_000_000, ..options() };
-    let row = explore(&Odd { does, survivors, modes: &[Mode::Kill] }, &far).unwrap();
+    let row = explore(&Odd { survivors, ..Odd::new(does) }, &far).unwrap();
     assert!(row.bad > 0, "{does:?} {survivors:?}");
     assert_eq!(row.bad, row.points);
     let finding = &row.findings[0];
@@ -248,6 +263,32 @@ fn system_calls_are_stepped_over() {
     let row =
         explore(&Odd { modes: &[Mode::Kill, Mode::Freeze], ..Odd::new(Does::Calls) }, &options()).unwrap();
     assert_eq!(row.bad, 0, "{:?}", row.findings);
+}
+
+#[test]
+fn every_entry_and_exit_of_a_call_is_visited_and_nothing_in_between() {
+    let operation = Odd { stride: Stride::Call, ..Odd::new(Does::CountsAndCalls) };
+    let row = explore(&operation, &options()).unwrap();
+    // The start, two stops at each call, the end; no count, three counts, the acknowledgement.
+    assert_eq!((row.points, row.images, row.bad, row.present), (8, 5, 0, 1), "{row:?}");
+    let none = Odd { stride: Stride::Call, ..Odd::new(Does::Counts(9)) };
+    let row = explore(&none, &options()).unwrap();
+    assert_eq!((row.points, row.images, row.bad), (2, 2, 0), "{row:?}");
+}
+
+#[test]
+fn a_finding_at_a_call_names_it() {
+    let operation =
+        Odd { survivors: Survivors::Disagree, stride: Stride::Call, ..Odd::new(Does::CountsAndCalls) };
+    let row = explore(&operation, &options()).unwrap();
+    let text = row.findings[1].to_string();
+    let call = format!("victim, stop 1 of 7: before the system call number {}", libc::SYS_getppid);
+    assert!(text.contains(&call), "{text}");
+    assert!(
+        row.findings[2].to_string().contains("stop 2 of 7: after the system call"),
+        "{}",
+        row.findings[2]
+    );
 }
 
 #[test]

@@ -11,6 +11,7 @@ use core::ops::Range;
 use std::collections::HashMap;
 use std::io;
 
+use super::Stride;
 use super::stage::{Role, Stage};
 use super::watch::{Event, Watch, check, end, exit, fork};
 
@@ -25,6 +26,9 @@ const SHORT_WAY: usize = 4;
 
 /// What a stop at a breakpoint that is to be passed costs, in steps.
 const STOP_IN_STEPS: i64 = 3;
+
+/// The signal of a stop at a system call.
+const AT_CALL: i32 = libc::SIGTRAP | 0x80;
 
 /// The part of an operation that is stepped.
 pub(crate) type Act<'a> = Box<dyn FnMut() -> u64 + 'a>;
@@ -75,12 +79,15 @@ pub(super) struct Path {
     anchors: Vec<usize>,
     /// The points, in order, whose instruction touches the segment, with the first and the last; if asked for.
     touching: Vec<usize>,
+    /// Where calls are stopped at: the number of the call of each point but the first and the last, which alternate
+    /// between entries and exits.
+    calls: Vec<libc::c_long>,
     /// A later run left this path: from then on every instruction is stepped.
     strayed: Cell<bool>,
 }
 
 impl Path {
-    fn new(addresses: Vec<u64>, touching: Vec<usize>) -> Self {
+    fn new(addresses: Vec<u64>, touching: Vec<usize>, calls: Vec<libc::c_long>) -> Self {
         let mut count = HashMap::new();
         let mut occurrences = Vec::with_capacity(addresses.len());
         let mut anchors = Vec::with_capacity(addresses.len());
@@ -97,7 +104,7 @@ impl Path {
             }
             anchors.push(best.map_or(0, |(_, anchor)| anchor));
         }
-        Self { addresses, occurrences, anchors, touching, strayed: Cell::new(false) }
+        Self { addresses, occurrences, anchors, touching, calls, strayed: Cell::new(false) }
     }
 
     /// The number of the last point: the operation has returned and is acknowledged.
@@ -111,6 +118,12 @@ impl Path {
     /// before the next one that does.
     pub(super) fn stops(&self, touching_only: bool) -> Vec<usize> {
         if touching_only { self.touching.clone() } else { (0..=self.last()).collect() }
+    }
+
+    /// The call at which `point` lies, and whether it is yet to be made.
+    pub(super) fn call(&self, point: usize) -> Option<(libc::c_long, bool)> {
+        let call = self.calls.get(point.checked_sub(1)?)?;
+        Some((*call, point % 2 == 1))
     }
 
     /// The instruction about to be executed at `point`.
@@ -136,6 +149,7 @@ pub(super) enum Arrival {
 pub(super) struct Victim<'w> {
     pid: libc::pid_t,
     watch: &'w Watch,
+    stride: Stride,
     reaped: bool,
     ended: bool,
 }
@@ -146,10 +160,11 @@ impl<'w> Victim<'w> {
         watch: &'w Watch,
         stage: &Stage,
         role: Role,
+        stride: Stride,
         set_up: &SetUp<'_>,
     ) -> Result<Self, SpawnError> {
         let pid = fork(watch.tracer(), stage, &|| body(stage, role, set_up))?;
-        let mut victim = Self { pid, watch, reaped: false, ended: false };
+        let mut victim = Self { pid, watch, stride, reaped: false, ended: false };
         match victim.wait()? {
             Event::Stopped(libc::SIGTRAP) => {}
             Event::Exited(NOT_TRACED) => {
@@ -162,8 +177,9 @@ impl<'w> Victim<'w> {
             Event::Blocked => return Err(SpawnError::SetUp("the set-up did not end".to_owned())),
             other => return Err(SpawnError::SetUp(format!("the set-up ended with {other:?}"))),
         }
-        let kill_with_us = usize::try_from(libc::PTRACE_O_EXITKILL).unwrap_or(0);
-        victim.ptrace(libc::PTRACE_SETOPTIONS, 0, kill_with_us)?;
+        // Killed with us; a stop at a system call is told from all others.
+        let options = usize::try_from(libc::PTRACE_O_EXITKILL | libc::PTRACE_O_TRACESYSGOOD).unwrap_or(0);
+        victim.ptrace(libc::PTRACE_SETOPTIONS, 0, options)?;
         Ok(victim)
     }
 
@@ -227,7 +243,7 @@ impl<'w> Victim<'w> {
         loop {
             self.ptrace(request, 0, 0)?;
             match self.wait()? {
-                Event::Stopped(libc::SIGTRAP) => return Ok(None),
+                Event::Stopped(libc::SIGTRAP | AT_CALL) => return Ok(None),
                 Event::Stopped(libc::SIGCONT | libc::SIGWINCH | libc::SIGCHLD | libc::SIGURG) => {}
                 Event::Stopped(signal) | Event::Killed(signal) => return Ok(Some(Stop::Crashed(signal))),
                 Event::Exited(code) => return Ok(Some(Stop::Exited(code))),
@@ -236,12 +252,21 @@ impl<'w> Victim<'w> {
         }
     }
 
-    /// Executes one instruction and says whether it was the last marker.
+    /// Whether it stands at the last marker.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Goes one stride on and says whether that led to the last marker.
     pub(super) fn step(&mut self) -> io::Result<Stop> {
         if self.ended {
             return Ok(Stop::Marker);
         }
-        if let Some(fell) = self.resume(libc::PTRACE_SINGLESTEP)? {
+        let request = match self.stride {
+            Stride::Instruction => libc::PTRACE_SINGLESTEP,
+            Stride::Call => libc::PTRACE_SYSCALL,
+        };
+        if let Some(fell) = self.resume(request)? {
             return Ok(fell);
         }
         self.ended = self.at_marker()?;
@@ -260,14 +285,17 @@ impl<'w> Victim<'w> {
         Ok(if self.ended { Stop::Marker } else { Stop::Crashed(libc::SIGTRAP) })
     }
 
-    /// Steps through the whole operation and writes down its path, and where it touches `segment`.
+    /// Steps through the whole operation and writes down its path, and where it touches `segment`; `look` is called at
+    /// each point.
     pub(super) fn trace(
         &mut self,
         at_most: usize,
         segment: Option<Range<usize>>,
+        look: &mut dyn FnMut(),
     ) -> io::Result<(Path, Stop)> {
         let mut addresses = Vec::new();
         let mut touching = vec![0];
+        let mut calls = Vec::new();
         let stop = loop {
             if let Some(segment) = &segment
                 && !addresses.is_empty()
@@ -275,24 +303,33 @@ impl<'w> Victim<'w> {
             {
                 touching.push(addresses.len());
             }
+            if self.stride == Stride::Call && !addresses.is_empty() {
+                calls.push(self.ptrace(libc::PTRACE_PEEKUSER, arch::CALL_NUMBER, 0)?);
+            }
             addresses.push(self.address()?);
+            look();
             match self.step()? {
                 Stop::Step if addresses.len() <= at_most => {}
                 Stop::Step => break Stop::Blocked,
                 stop => break stop,
             }
         };
+        if self.stride == Stride::Call && stop == Stop::Marker {
+            // Behind the last call lie the end of the operation and its acknowledgement.
+            addresses.push(self.address()?);
+            look();
+        }
         let last = addresses.len().saturating_sub(1);
         if touching.last() != Some(&last) {
             touching.push(last);
         }
-        Ok((Path::new(addresses, touching), stop))
+        Ok((Path::new(addresses, touching, calls), stop))
     }
 
     /// Brings a victim that stands at the start to `point` of `path`.
     pub(super) fn reach(&mut self, path: &Path, point: usize) -> io::Result<Arrival> {
         let mut at = 0;
-        let stepwise = path.strayed.get();
+        let stepwise = path.strayed.get() || self.stride == Stride::Call;
         let anchor = path.anchors.get(point).copied().unwrap_or(0);
         if !stepwise && anchor >= SHORT_WAY {
             let times = path.occurrences.get(anchor).copied().unwrap_or(1);
@@ -397,6 +434,10 @@ mod arch {
     pub(super) const INSTRUCTION_POINTER: usize =
         offset_of!(libc::user, regs) + offset_of!(libc::user_regs_struct, rip);
 
+    /// Where the kernel shows the number of the system call that a child is stopped at.
+    pub(super) const CALL_NUMBER: usize =
+        offset_of!(libc::user, regs) + offset_of!(libc::user_regs_struct, orig_rax);
+
     /// `int3`
     pub(super) const BREAKPOINT: u64 = 0xcc;
 
@@ -434,6 +475,7 @@ mod arch {
 #[cfg(not(target_arch = "x86_64"))]
 mod arch {
     pub(super) const INSTRUCTION_POINTER: usize = 0;
+    pub(super) const CALL_NUMBER: usize = 0;
     pub(super) const BREAKPOINT: u64 = 0;
     pub(super) fn marker() {}
     pub(super) unsafe fn acknowledge(_result: *mut u64, _returned: *mut u64, _value: u64) {}

@@ -1,8 +1,9 @@
 //! The checker is checked: right histories pass, and each kind of wrong one is caught as what it is.
 
-use std::time::Instant;
+use std::time::Duration;
 
 use proptest::prelude::*;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::{Event, Promise, Room, Run, Span, Verdict, check};
 
@@ -422,12 +423,17 @@ fn a_million_events_take_little_time() {
     ];
     let consumer: Vec<Event> =
         (0..events / 2).map(|i| Event::Got(run(i), Span { t0: 4 * i + 2, t1: 4 * i + 3 })).collect();
+    // What other programs take of the processors meanwhile is not the checker's.
+    let processor_time = || {
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        Duration::new(u64::try_from(time.tv_sec).unwrap(), u32::try_from(time.tv_nsec).unwrap())
+    };
     let took = (0..5)
         .map(|_| {
-            let start = Instant::now();
+            let start = processor_time();
             let verdict = check(&promise(), &lines, &consumer);
             assert!(verdict.good() && verdict.received == events / 2, "{verdict:?}");
-            start.elapsed()
+            processor_time() - start
         })
         .min()
         .unwrap();

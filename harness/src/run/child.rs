@@ -6,10 +6,12 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::{Signal, getppid, set_parent_process_death_signal};
 use tidewire_shm::{Segment, SegmentOptions};
 
-use super::control::{self, Control, Role};
+use super::control::{self, Control};
 use super::pin;
 use super::plan::{self, Fault, Plan};
+use super::recorded;
 use super::side::Side;
+use crate::subject::Role;
 
 /// The environment variable under which a child inherits segment `number` of the structure.
 pub(crate) fn variable(number: usize) -> String {
@@ -21,11 +23,8 @@ pub(crate) fn play(role: Role, plan: &str) -> Result<()> {
     let plan: Plan = serde_json::from_str(plan).context("the plan cannot be read")?;
     stay_with_parent(&plan)?;
     ignore_interrupts();
-    if let Some(cores) = plan.cores {
-        let cpu = match role {
-            Role::Producer => cores.producer,
-            Role::Consumer => cores.consumer,
-        };
+    if let Some(cores) = &plan.cores {
+        let cpu = cores.of(role);
         pin::pin(cpu).with_context(|| format!("cannot be kept on processor {cpu}"))?;
     }
     let structure = plan::structure(&plan.structure)?;
@@ -38,20 +37,22 @@ pub(crate) fn play(role: Role, plan: &str) -> Result<()> {
         }
         Ok(Segment::inherited_with(variable, &SegmentOptions::new().prefault(true))?)
     };
-    let mut regions = Vec::new();
+    let mut segments = Vec::new();
     for number in 0..plan.mode.segments() {
-        regions.push(inherit(&variable(number))?.region());
+        segments.push(inherit(&variable(number))?);
     }
-    let control = Control::new(&inherit(control::VARIABLE)?)?;
+    let control = Control::new(&inherit(control::VARIABLE)?, plan.producers)?;
     let control_address = control.address();
     let mut side = Side::new(&plan, role, control);
+    let regions = segments.iter().map(Segment::region).collect();
     let mut outcome = match role {
-        Role::Producer => structure.produce(&mut side, regions)?,
+        Role::Producer(_) => structure.produce(&mut side, regions)?,
         Role::Consumer => structure.consume(&mut side, regions)?,
     };
+    recorded::record(&side, structure, &segments)?;
     outcome.addresses.push(control_address);
     let line = match (role, plan.fault) {
-        (Role::Producer, Some(Fault::Mumble)) => "mumble".to_owned(),
+        (Role::Producer(_), Some(Fault::Mumble)) => "mumble".to_owned(),
         _ => serde_json::to_string(&outcome)?,
     };
     writeln!(std::io::stdout(), "{line}").context("nobody takes the result")

@@ -5,59 +5,29 @@
 //!
 //! # Memory layout
 //! ```text
-//!   0   producer   beat u64, count u64, step u64, total u64
-//! 128   consumer   beat u64, count u64, step u64
-//! 256   ping u64   written by both in turn: the raw round trip
+//!   0   consumer     beat u64, count u64, step u64
+//! 128   ping u64     written by both in turn: the raw round trip
+//! 256   producer 0   beat u64, count u64, step u64, total u64
+//! 384   producer 1   the same, and so on
 //! ```
 
 use anyhow::Result;
-use serde::{Deserialize, Serialize};
 use tidewire_shm::sync::{AtomicU64, Ordering, Shared};
 use tidewire_shm::{LINE_BYTES, Region, Segment};
 
+use crate::subject::Role;
+
 /// The environment variable under which children inherit the segment.
 pub(crate) const VARIABLE: &str = "TIDEWIRE_RUN_CONTROL";
-/// Bytes of the segment.
-pub(crate) const BYTES: usize = 3 * LINE_BYTES;
 /// The total of a producer that has not ended.
 const RUNNING: u64 = 0;
+const CONSUMER: usize = 0;
+const PING: usize = LINE_BYTES;
+const PRODUCERS: usize = 2 * LINE_BYTES;
 
-/// Which end of a structure a process plays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Role {
-    /// It sends.
-    Producer,
-    /// It receives.
-    Consumer,
-}
-
-impl Role {
-    /// Both, in the order in which they are started.
-    pub(crate) const BOTH: [Self; 2] = [Self::Producer, Self::Consumer];
-
-    /// The name that reports carry.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Producer => "producer",
-            Self::Consumer => "consumer",
-        }
-    }
-
-    /// The other one.
-    pub(crate) fn peer(self) -> Self {
-        match self {
-            Self::Producer => Self::Consumer,
-            Self::Consumer => Self::Producer,
-        }
-    }
-
-    fn line(self) -> usize {
-        match self {
-            Self::Producer => 0,
-            Self::Consumer => LINE_BYTES,
-        }
-    }
+/// Bytes of the segment of a row with this many producers.
+pub(crate) fn bytes(producers: u8) -> usize {
+    PRODUCERS + usize::from(producers) * LINE_BYTES
 }
 
 /// The words that one role writes.
@@ -66,40 +36,40 @@ struct Words {
     beat: Shared<AtomicU64>,
     count: Shared<AtomicU64>,
     step: Shared<AtomicU64>,
+    /// A producer's.
+    total: Shared<AtomicU64>,
 }
 
 /// The control words; keeps the memory alive.
 #[derive(Debug)]
 pub(crate) struct Control {
-    producer: Words,
-    consumer: Words,
-    total: Shared<AtomicU64>,
+    /// The producers', then the consumer's.
+    words: Vec<Words>,
+    producers: u8,
     ping: Shared<AtomicU64>,
     address: usize,
     _region: Region,
 }
 
 impl Control {
-    /// The control words of a segment of [`BYTES`].
-    pub(crate) fn new(segment: &Segment) -> Result<Self> {
+    /// The control words of a row with this many producers.
+    pub(crate) fn new(segment: &Segment, producers: u8) -> Result<Self> {
         let region = segment.region();
-        anyhow::ensure!(
-            region.len() >= BYTES,
-            "expected a control segment of {BYTES} bytes, found {}",
-            region.len()
-        );
+        let (needed, found) = (bytes(producers), region.len());
+        anyhow::ensure!(found >= needed, "expected a control segment of {needed} bytes, found {found}");
         // SAFETY: an aligned word of the region, which the result keeps; every user makes an atomic of it.
         let word = |offset| unsafe { region.atomic_u64(offset) };
-        let words = |role: Role| Words {
-            beat: word(role.line()),
-            count: word(role.line() + 8),
-            step: word(role.line() + 16),
+        let words = |line| Words {
+            beat: word(line),
+            count: word(line + 8),
+            step: word(line + 16),
+            total: word(line + 24),
         };
+        let lines = (0..usize::from(producers)).map(|number| PRODUCERS + number * LINE_BYTES);
         Ok(Self {
-            producer: words(Role::Producer),
-            consumer: words(Role::Consumer),
-            total: word(Role::Producer.line() + 24),
-            ping: word(2 * LINE_BYTES),
+            words: lines.chain([CONSUMER]).map(words).collect(),
+            producers,
+            ping: word(PING),
             address: word(0).as_ptr().addr(),
             _region: region,
         })
@@ -110,10 +80,16 @@ impl Control {
         self.address
     }
 
+    /// How many producers there are.
+    pub(crate) fn producers(&self) -> u8 {
+        self.producers
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "roles come from the plan, like the number of producers")]
     fn words(&self, role: Role) -> &Words {
         match role {
-            Role::Producer => &self.producer,
-            Role::Consumer => &self.consumer,
+            Role::Producer(number) => &self.words[usize::from(number)],
+            Role::Consumer => &self.words[usize::from(self.producers)],
         }
     }
 
@@ -158,19 +134,29 @@ impl Control {
         self.beat(role);
     }
 
-    /// Says that the producer has ended, and how many messages it claims to have sent.
-    pub(crate) fn end(&self, sent: u64) {
-        // ORD run.end: Release -> `Control::ended`; everything the producer published.
-        self.total.store(sent.wrapping_add(1), Ordering::Release);
+    /// Whether every other role has come to this step.
+    pub(crate) fn others_at(&self, role: Role, step: u64) -> bool {
+        Role::all(self.producers).all(|other| other == role || self.step(other) >= step)
     }
 
-    /// How many messages there were, once the producer has ended.
-    pub(crate) fn ended(&self) -> Option<u64> {
+    /// Says that a producer has ended, and how many messages it claims to have sent.
+    pub(crate) fn end(&self, role: Role, sent: u64) {
+        // ORD run.end: Release -> `Control::ended`; everything the producer published.
+        self.words(role).total.store(sent.wrapping_add(1), Ordering::Release);
+    }
+
+    /// How many messages a producer sent, once it has ended.
+    pub(crate) fn ended(&self, role: Role) -> Option<u64> {
         // ORD run.end: Acquire <- `Control::end`; what is not seen now was never published.
-        match self.total.load(Ordering::Acquire) {
+        match self.words(role).total.load(Ordering::Acquire) {
             RUNNING => None,
             total => Some(total.wrapping_sub(1)),
         }
+    }
+
+    /// Whether all producers have ended.
+    pub(crate) fn all_ended(&self) -> bool {
+        (0..self.producers).all(|number| self.ended(Role::Producer(number)).is_some())
     }
 
     /// The word of the raw round trip.
@@ -183,19 +169,35 @@ impl Control {
 mod tests {
     use super::*;
 
+    const TWO: [Role; 3] = [Role::Producer(0), Role::Producer(1), Role::Consumer];
+
     #[test]
     fn two_mappings_show_the_same_words() {
-        let segment = Segment::anonymous(BYTES).unwrap();
+        let segment = Segment::anonymous(bytes(2)).unwrap();
         let again = Segment::from_fd(segment.try_clone_fd().unwrap()).unwrap();
-        let (one, other) = (Control::new(&segment).unwrap(), Control::new(&again).unwrap());
+        let (one, other) = (Control::new(&segment, 2).unwrap(), Control::new(&again, 2).unwrap());
         assert_ne!(one.address(), other.address());
-        assert_eq!(other.ended(), None);
-        one.progress(Role::Producer, 7);
+        assert_eq!(TWO.map(|role| other.ended(role)), [None; 3]);
+        one.progress(Role::Producer(1), 7);
         one.arrive(Role::Consumer, 2);
-        one.end(0);
-        assert_eq!([other.count(Role::Producer), other.count(Role::Consumer)], [7, 0]);
-        assert_eq!([other.beats(Role::Producer), other.beats(Role::Consumer)], [1, 1]);
-        assert_eq!([other.step(Role::Producer), other.step(Role::Consumer)], [0, 2]);
-        assert_eq!(other.ended(), Some(0));
+        one.end(Role::Producer(0), 0);
+        assert_eq!(TWO.map(|role| other.count(role)), [0, 7, 0]);
+        assert_eq!(TWO.map(|role| other.beats(role)), [0, 1, 1]);
+        assert_eq!(TWO.map(|role| other.step(role)), [0, 0, 2]);
+        assert_eq!(other.ended(Role::Producer(0)), Some(0));
+        assert!(!other.all_ended());
+        one.end(Role::Producer(1), 7);
+        assert!(other.all_ended());
+    }
+
+    #[test]
+    fn a_step_is_reached_when_everybody_else_is_there() {
+        let segment = Segment::anonymous(bytes(2)).unwrap();
+        let control = Control::new(&segment, 2).unwrap();
+        control.arrive(Role::Producer(0), 3);
+        assert!(!control.others_at(Role::Consumer, 3));
+        control.arrive(Role::Producer(1), 4);
+        assert!(control.others_at(Role::Consumer, 3));
+        assert!(!control.others_at(Role::Producer(0), 1));
     }
 }

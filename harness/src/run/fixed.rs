@@ -6,10 +6,12 @@ use tidewire_ring::{Options, PopError, PushError};
 use tidewire_shm::{Region, Untrusted};
 
 use super::message::{self, WORD, name};
-use super::oracle::Oracle;
+use super::oracle::{Oracle, Tally};
 use super::plan::{Choices, Mode, Plan, Shape, Structure, regions};
 use super::side::{Outcome, Side, address};
 use super::trips::{answer, ask};
+use crate::subject::{self, Subject};
+use crate::twins::history_twins::Broken;
 
 /// Messages in a batch.
 const BATCH: usize = 32;
@@ -19,7 +21,7 @@ const CAPACITY: usize = 1024;
 const DEFAULT_PAYLOADS: [usize; 3] = [8, 64, 1024];
 const MODES: [Mode; 3] = [Mode::Single, Mode::Batch32, Mode::RoundTrip];
 /// Names the message of this file: words as `message` lays them out, version 1.
-const FINGERPRINT: u64 = 0x7469_6465_7275_6e01;
+pub(super) const FINGERPRINT: u64 = 0x7469_6465_7275_6e01;
 
 /// Rings of fixed slots.
 pub(crate) struct Fixed;
@@ -31,6 +33,7 @@ struct Size {
     create: fn(Region, usize) -> Result<()>,
     produce: fn(&mut Side<'_>, Vec<Region>) -> Result<Outcome>,
     consume: fn(&mut Side<'_>, Vec<Region>) -> Result<Outcome>,
+    recorded: fn() -> Box<dyn Subject>,
 }
 
 const fn size<const W: usize>() -> Size {
@@ -40,6 +43,7 @@ const fn size<const W: usize>() -> Size {
         create: create::<W>,
         produce: produce::<W>,
         consume: consume::<W>,
+        recorded: || Box::new(subject::Fixed::<W> { fingerprint: FINGERPRINT }),
     }
 }
 
@@ -78,7 +82,8 @@ impl Structure for Fixed {
         let mut shapes = Vec::new();
         for &payload in payloads {
             (of_payload(payload)?.bytes)(capacity)?;
-            shapes.extend(MODES.map(|mode| (mode, (payload, payload), capacity)));
+            let payload = (payload, payload);
+            shapes.extend(MODES.map(|mode| Shape { mode, payload, capacity, producers: 1 }));
         }
         if capacity < BATCH {
             bail!("expected a capacity of at least {BATCH} slots, the length of a batch, found {capacity}");
@@ -92,6 +97,14 @@ impl Structure for Fixed {
 
     fn create(&self, plan: &Plan, region: Region) -> Result<()> {
         (of_payload(plan.payload.1)?.create)(region, plan.capacity)
+    }
+
+    fn recorded(&self, plan: &Plan) -> Result<Box<dyn Subject>> {
+        if let Some(twin) = plan.twin {
+            let ring = subject::Fixed { fingerprint: FINGERPRINT };
+            return Ok(Box::new(Broken { twin, ring }));
+        }
+        Ok((of_payload(plan.payload.1)?.recorded)())
     }
 
     fn produce(&self, side: &mut Side<'_>, regions: Vec<Region>) -> Result<Outcome> {
@@ -199,9 +212,10 @@ pub(crate) fn misbehave<const W: usize>(
     };
     let (instead, go_on) = fault.instead(next);
     for (sequence, torn) in instead {
-        let mut message = message::make::<W>(name(0, sequence));
+        let name = name(side.number(), sequence);
+        let mut message = message::make::<W>(name);
         if torn {
-            message::tear(&mut message, name(0, sequence));
+            message::tear(&mut message, name);
         }
         push(&message)?;
     }
@@ -209,10 +223,14 @@ pub(crate) fn misbehave<const W: usize>(
 }
 
 /// Sends `N` messages at a time.
-fn send<const W: usize, const N: usize>(side: &mut Side<'_>, mut producer: Sender<W>) -> Result<Outcome> {
+pub(super) fn send<const W: usize, const N: usize>(
+    side: &mut Side<'_>,
+    mut producer: Sender<W>,
+) -> Result<Outcome> {
     side.start()?;
     let mut budget = side.budget(BLOCK);
     let mut fault = side.plan.fault;
+    let number = side.number();
     let mut batch = vec![[0; W]; N];
     let mut next = 0;
     loop {
@@ -222,7 +240,7 @@ fn send<const W: usize, const N: usize>(side: &mut Side<'_>, mut producer: Sende
         }
         while left > 0 {
             if N == 1 {
-                push(side, &mut producer, || message::make(name(0, next)))?;
+                push(side, &mut producer, || message::make(name(number, next)))?;
                 next += 1;
                 left -= 1;
                 continue;
@@ -231,7 +249,7 @@ fn send<const W: usize, const N: usize>(side: &mut Side<'_>, mut producer: Sende
             #[expect(clippy::cast_possible_truncation, reason = "at most `N`")]
             let batch = batch.split_at_mut(n as usize).0;
             for (message, sequence) in batch.iter_mut().zip(next..) {
-                message::fill(message, name(0, sequence));
+                message::fill(message, name(number, sequence));
             }
             let mut fruitless = 0;
             while let Err(error) = producer.push_slice(batch) {
@@ -284,14 +302,10 @@ fn receive<const W: usize, const N: usize>(
         }
     }
     follow.end();
-    Ok(judged::<W>(side, oracle))
+    Ok(side.judged(oracle, payload_bytes::<W>))
 }
 
-/// What a consumer has to say at its end.
-pub(crate) fn judged<const W: usize>(side: &Side<'_>, mut oracle: Oracle) -> Outcome {
-    let outcome = side.outcome();
-    oracle.finish(0, side.claimed());
-    let tally = oracle.tally();
-    side.progress(tally.received);
-    Outcome { tally, bytes: tally.received * (W * WORD) as u64, ..outcome }
+/// Bytes of messages that were received.
+pub(crate) fn payload_bytes<const W: usize>(tally: &Tally) -> u64 {
+    tally.received * (W * WORD) as u64
 }

@@ -1,4 +1,4 @@
-//! The parent of a row: starts its two children, watches them, and brings back what they say or what became of them.
+//! The parent of a row: starts its children, watches them, and brings back what they say or what became of them.
 
 use std::fs::File;
 use std::io::Read;
@@ -13,10 +13,13 @@ use rustix::io::Errno;
 use tidewire_shm::Segment;
 
 use super::child::variable;
-use super::control::{self, Control, Role};
+use super::control::{self, Control};
 use super::interrupt;
 use super::plan::{self, Plan};
+use super::recorded::{self, Books};
 use super::side::Outcome;
+use crate::history::Judgement;
+use crate::subject::Role;
 
 /// How often the parent looks whether its children move, at the least.
 const TICK: Duration = Duration::from_millis(100);
@@ -30,10 +33,25 @@ const LINES: usize = 5;
 /// How a row ended.
 #[derive(Debug)]
 pub(crate) enum Ending {
-    /// Both sides came to their end and said so.
-    Told(Box<[Outcome; 2]>),
-    /// One did not; what is wrong, and how many messages each side had dealt with.
+    /// All sides came to their end and said so.
+    Told(Outcomes),
+    /// One did not; what is wrong, and how many messages had been sent and received.
     Trouble { what: String, counts: [u64; 2] },
+}
+
+/// What all sides have to say.
+#[derive(Debug)]
+pub(crate) struct Outcomes {
+    pub(crate) producers: Vec<Outcome>,
+    pub(crate) consumer: Outcome,
+}
+
+/// A row that is over.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) ending: Ending,
+    /// What the histories come to.
+    pub(crate) histories: Vec<Judgement>,
 }
 
 /// A child and what it said so far.
@@ -68,7 +86,7 @@ pub(crate) fn run(
     files: Option<[&File; 2]>,
     patience: Duration,
     tick: &mut dyn FnMut(),
-) -> Result<Ending> {
+) -> Result<Ended> {
     let structure = plan::structure(&plan.structure)?;
     let mut segments = Vec::new();
     for _ in 0..plan.mode.segments() {
@@ -76,26 +94,35 @@ pub(crate) fn run(
         structure.create(plan, segment.region())?;
         segments.push(segment);
     }
-    let shared = Segment::anonymous(control::BYTES)?;
-    let control = Control::new(&shared)?;
+    let shared = Segment::anonymous(control::bytes(plan.producers))?;
+    let control = Control::new(&shared, plan.producers)?;
+    let books = Books::new(plan)?;
     let text = serde_json::to_string(plan)?;
     let mut peers = Vec::new();
-    for (number, role) in Role::BOTH.into_iter().enumerate() {
-        let file = files.and_then(|files| files.get(number).copied());
+    for role in Role::all(plan.producers) {
+        let file = files.map(|[read, written]| if role == Role::Consumer { written } else { read });
         let mut command = command(role, &text, file)?;
         shared.inherit(&mut command, control::VARIABLE)?;
         for (number, segment) in segments.iter().enumerate() {
             segment.inherit(&mut command, variable(number))?;
         }
-        let child = command.spawn().with_context(|| format!("starting the {}", role.name()))?;
+        for (number, book) in books.segments().enumerate() {
+            book.inherit(&mut command, recorded::variable(number))?;
+        }
+        let child = command.spawn().with_context(|| format!("starting the {role}"))?;
         peers.push(Peer::new(role, child));
     }
     let what = watch(&mut peers, &control, patience, tick)?;
-    let counts = Role::BOTH.map(|role| control.count(role));
-    Ok(match what {
+    let sent = (0..plan.producers).map(|number| control.count(Role::Producer(number))).sum();
+    let counts = [sent, control.count(Role::Consumer)];
+    let ending = match what {
         Some(what) => Ending::Trouble { what, counts },
         None => told(&peers).unwrap_or_else(|what| Ending::Trouble { what, counts }),
-    })
+    };
+    // All sides are gone before the books are read.
+    drop(peers);
+    let whole = matches!(ending, Ending::Told(_));
+    Ok(Ended { ending, histories: books.judge(plan, structure, whole)? })
 }
 
 fn command(role: Role, plan: &str, file: Option<&File>) -> Result<Command> {
@@ -104,12 +131,12 @@ fn command(role: Role, plan: &str, file: Option<&File>) -> Result<Command> {
         None => Stdio::null(),
     };
     let mut command = Command::new("/proc/self/exe");
-    command.arg0("tidewire-harness").args(["child", "--role", role.name(), "--plan", plan]);
+    command.arg0("tidewire-harness").args(["child", "--role", &role.to_string(), "--plan", plan]);
     command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
     Ok(command)
 }
 
-/// Waits until both are gone, or one is in trouble: then says what it is.
+/// Waits until all are gone, or one is in trouble: then says what it is.
 fn watch(
     peers: &mut [Peer],
     control: &Control,
@@ -202,7 +229,7 @@ fn stuck(peers: &mut [Peer], control: &Control, passed: Duration, patience: Dura
     alone.then(|| waiting.report(&format!("waits in vain for {:.1} s", waiting.vain.as_secs_f64()), control))
 }
 
-/// What both said, if it can be understood.
+/// What all said, if it can be understood.
 fn told(peers: &[Peer]) -> Result<Ending, String> {
     let mut outcomes = Vec::new();
     for peer in peers {
@@ -210,14 +237,14 @@ fn told(peers: &[Peer]) -> Result<Ending, String> {
         let outcome: Outcome = serde_json::from_str(said.trim()).map_err(|error| {
             format!(
                 "the {} ended well, but its result cannot be read ({error}): {:?}",
-                peer.role.name(),
+                peer.role,
                 said.trim()
             )
         })?;
         outcomes.push(outcome);
     }
-    let both: Result<[Outcome; 2], _> = outcomes.try_into();
-    both.map(|both| Ending::Told(Box::new(both))).map_err(|_| "expected two results".to_owned())
+    let consumer = outcomes.pop().ok_or("expected a result of the consumer, found none")?;
+    Ok(Ending::Told(Outcomes { producers: outcomes, consumer }))
 }
 
 impl Peer {
@@ -270,7 +297,7 @@ impl Peer {
 
     /// What is wrong with it, how far it came, and what it said.
     fn report(&self, what: &str, control: &Control) -> String {
-        let name = self.role.name();
+        let name = self.role;
         let (count, step) = (control.count(self.role), control.step(self.role));
         let progress = match step {
             0 => "before it was ready".to_owned(),

@@ -19,7 +19,7 @@ use tidewire_shm::Untrusted;
 use super::message::{self, WORD, check_bytes, first_word, name};
 use super::oracle::Oracle;
 use super::plan::{Fault, Plan};
-use super::records::{judged, push};
+use super::records::push;
 use super::side::{Outcome, Side};
 
 /// Bytes in front of a piece of a file: its name, and the check of its bytes.
@@ -45,7 +45,7 @@ pub(crate) fn send_file(side: &mut Side<'_>, mut producer: Producer<Untrusted>) 
     let mut held: Option<Vec<u8>> = None;
     side.start()?;
     loop {
-        let len = read_piece(&mut file, &mut record, next, plan)?;
+        let len = read_piece(&mut file, &mut record, name(side.number(), next), plan)?;
         if len == HEAD {
             break;
         }
@@ -73,9 +73,9 @@ pub(crate) fn send_file(side: &mut Side<'_>, mut producer: Producer<Untrusted>) 
 }
 
 /// Reads the next piece behind its head; says how long both are.
-fn read_piece(file: &mut BufReader<File>, record: &mut [u8], next: u64, plan: &Plan) -> Result<usize> {
+fn read_piece(file: &mut BufReader<File>, record: &mut [u8], name: u64, plan: &Plan) -> Result<usize> {
     let (head, piece) = record.split_at_mut(HEAD);
-    let want = message::length(next, plan.payload.0, plan.payload.1);
+    let want = message::length(message::parts(name).1, plan.payload.0, plan.payload.1);
     let piece = piece.split_at_mut(want).0;
     let mut len = 0;
     while let Some(rest) = piece.get_mut(len..).filter(|rest| !rest.is_empty()) {
@@ -85,7 +85,7 @@ fn read_piece(file: &mut BufReader<File>, record: &mut [u8], next: u64, plan: &P
         }
     }
     let (first, second) = head.split_at_mut(WORD);
-    first.copy_from_slice(&first_word(name(0, next)).to_le_bytes());
+    first.copy_from_slice(&first_word(name).to_le_bytes());
     second.copy_from_slice(&check_bytes(piece.split_at(len).0).to_le_bytes());
     Ok(HEAD + len)
 }
@@ -139,5 +139,5 @@ pub(crate) fn receive_file(side: &mut Side<'_>, mut consumer: Consumer<Untrusted
         }
     }
     file.flush().context("writing the output")?;
-    Ok(judged(side, oracle, bytes))
+    Ok(side.judged(oracle, |_| bytes))
 }

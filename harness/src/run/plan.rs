@@ -7,7 +7,9 @@ use tidewire_shm::Region;
 
 use super::pin::Cores;
 use super::side::{Outcome, Side};
-use super::{fixed, records};
+use super::{bundle, fixed, records};
+use crate::subject::Subject;
+use crate::twins::history_twins::Twin;
 
 /// Everything that a row does is decided here; the children get it as text.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,9 +20,14 @@ pub(crate) struct Plan {
     pub(crate) payload: (usize, usize),
     /// Slots or bytes, as the structure counts.
     pub(crate) capacity: usize,
+    pub(crate) producers: u8,
     pub(crate) limit: Limit,
     pub(crate) cores: Option<Cores>,
     pub(crate) fault: Option<Fault>,
+    /// Messages whose history is recorded after the measured ones.
+    pub(crate) history: u64,
+    /// What is wrong with the structure while histories are recorded.
+    pub(crate) twin: Option<Twin>,
     /// The process that must be the parent of the children.
     pub(crate) parent: u32,
 }
@@ -117,8 +124,17 @@ pub(crate) struct Choices {
     pub(crate) input: bool,
 }
 
-/// A row before its limit is known: mode, payload at least and at most, capacity.
-pub(crate) type Shape = (Mode, (usize, usize), usize);
+/// A row before its limit is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    pub(crate) mode: Mode,
+    /// Payload bytes of a message, at least and at most.
+    pub(crate) payload: (usize, usize),
+    /// Slots or bytes, as the structure counts.
+    pub(crate) capacity: usize,
+    /// How many processes send; round trips have one.
+    pub(crate) producers: u8,
+}
 
 /// What `run` needs to know of a structure: the adapter.
 pub(crate) trait Structure: Sync {
@@ -134,19 +150,25 @@ pub(crate) trait Structure: Sync {
     /// Lays the structure out in a new segment.
     fn create(&self, plan: &Plan, region: Region) -> Result<()>;
 
-    /// Plays the producer until the plan's limit, in a process of its own.
+    /// The structure of this row as one whose histories are recorded.
+    fn recorded(&self, plan: &Plan) -> Result<Box<dyn Subject>>;
+
+    /// Plays a producer until the plan's limit, in a process of its own.
     fn produce(&self, side: &mut Side<'_>, regions: Vec<Region>) -> Result<Outcome>;
 
-    /// Plays the consumer until the producer has ended, in a process of its own.
+    /// Plays the consumer until all producers have ended, in a process of its own.
     fn consume(&self, side: &mut Side<'_>, regions: Vec<Region>) -> Result<Outcome>;
 }
 
 /// The structures that have rows.
 pub(crate) static STRUCTURES: &[&dyn Structure] = &[&fixed::Fixed, &records::Records];
 
+/// Those that only twins play with.
+static HIDDEN: &[&dyn Structure] = &[&bundle::Bundle];
+
 /// The structure of this name.
 pub(crate) fn structure(name: &str) -> Result<&'static dyn Structure> {
-    match STRUCTURES.iter().find(|structure| structure.name() == name) {
+    match STRUCTURES.iter().chain(HIDDEN).find(|structure| structure.name() == name) {
         Some(structure) => Ok(*structure),
         None => {
             let known: Vec<_> = STRUCTURES.iter().map(|structure| structure.name()).collect();
@@ -175,9 +197,12 @@ mod tests {
             mode: Mode::RoundTrip,
             payload: (8, 8),
             capacity: 1024,
+            producers: 1,
             limit: Limit::Seconds(1.5),
-            cores: Some(Cores { producer: 0, consumer: 1 }),
+            cores: Some(Cores { producers: vec![0, 2], consumer: 1 }),
             fault: Some(Fault::Swap),
+            history: 1000,
+            twin: Some(Twin::BlindEmpty),
             parent: 7,
         };
         let text = serde_json::to_string(&plan).unwrap();
@@ -186,7 +211,7 @@ mod tests {
 
     #[test]
     fn names_are_found_and_others_are_refused() {
-        for known in STRUCTURES {
+        for known in STRUCTURES.iter().chain(HIDDEN) {
             assert_eq!(structure(known.name()).unwrap().name(), known.name());
         }
         let error = structure("pipe").err().unwrap().to_string();

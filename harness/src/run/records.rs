@@ -10,6 +10,7 @@ use super::oracle::Oracle;
 use super::pieces::{HEAD, PIECE, receive_file, send_file};
 use super::plan::{Choices, Mode, Plan, Shape, Structure, regions};
 use super::side::{Outcome, Side, address};
+use crate::subject::{self, Subject};
 
 /// Records between two looks at the clock.
 const BLOCK: u64 = 4096;
@@ -34,20 +35,21 @@ impl Structure for Records {
         let capacity = choices.capacity.unwrap_or(CAPACITY);
         Ring::<Untrusted>::bytes(capacity, &options())?;
         let longest = (capacity / 2).saturating_sub(WORD);
+        let shape = |mode, payload| Shape { mode, payload, capacity, producers: 1 };
         let mut shapes = Vec::new();
         for &payload in &choices.payloads {
             if !(WORD..=LONGEST).contains(&payload) {
                 bail!("expected a payload from {WORD} to {LONGEST} bytes, found {payload}");
             }
-            shapes.push((Mode::Records, (payload, payload), capacity));
+            shapes.push(shape(Mode::Records, (payload, payload)));
         }
         if choices.payloads.is_empty() {
-            shapes.push((Mode::Records, LENGTHS, capacity));
+            shapes.push(shape(Mode::Records, LENGTHS));
         }
         if choices.payloads.is_empty() || choices.input {
-            shapes.push((Mode::File, (1, PIECE.min(longest.saturating_sub(HEAD)).max(1)), capacity));
+            shapes.push(shape(Mode::File, (1, PIECE.min(longest.saturating_sub(HEAD)).max(1))));
         }
-        for &(mode, (_, most), _) in &shapes {
+        for &Shape { mode, payload: (_, most), .. } in &shapes {
             let needed = if mode == Mode::File { most + HEAD } else { most };
             if needed > longest {
                 bail!(
@@ -66,6 +68,17 @@ impl Structure for Records {
     fn create(&self, plan: &Plan, region: Region) -> Result<()> {
         Ring::<Untrusted>::create(region, plan.capacity, &options())?;
         Ok(())
+    }
+
+    fn recorded(&self, plan: &Plan) -> Result<Box<dyn Subject>> {
+        let bytes = |payload: usize| payload.clamp(WORD, subject::Records::LONGEST);
+        let (shortest, longest) = match plan.mode {
+            // Short pieces are many messages, and the most work for the ring.
+            Mode::File => (WORD, plan.payload.1.min(LENGTHS.1)),
+            _ => plan.payload,
+        };
+        let (shortest, longest) = (bytes(shortest), bytes(longest));
+        Ok(Box::new(subject::Records { fingerprint: FINGERPRINT, shortest, longest }))
     }
 
     fn produce(&self, side: &mut Side<'_>, all: Vec<Region>) -> Result<Outcome> {
@@ -105,9 +118,9 @@ fn words(all: &mut Words, len: usize) -> &mut [u64] {
 
 /// Lays a record out; says how long it is.
 #[inline(always)]
-fn lay_out(all: &mut Words, plan: &Plan, sequence: u64) -> usize {
+fn lay_out(all: &mut Words, plan: &Plan, number: u8, sequence: u64) -> usize {
     let len = message::length(sequence, plan.payload.0, plan.payload.1);
-    message::fill(words(all, len), name(0, sequence));
+    message::fill(words(all, len), name(number, sequence));
     len
 }
 
@@ -126,7 +139,7 @@ pub(crate) fn push(side: &Side<'_>, producer: &mut Producer<Untrusted>, record: 
 
 fn send_records(side: &mut Side<'_>, mut producer: Producer<Untrusted>) -> Result<Outcome> {
     side.start()?;
-    let plan = side.plan;
+    let (plan, number) = (side.plan, side.number());
     let mut budget = side.budget(BLOCK);
     let mut fault = plan.fault;
     let mut all: Words = [0; LONGEST / WORD];
@@ -137,7 +150,7 @@ fn send_records(side: &mut Side<'_>, mut producer: Producer<Untrusted>) -> Resul
             break;
         }
         for sequence in next..next + block {
-            let len = lay_out(&mut all, plan, sequence);
+            let len = lay_out(&mut all, plan, number, sequence);
             push(side, &mut producer, bytemuck::cast_slice(&all).split_at(len).0)?;
         }
         next += block;
@@ -145,9 +158,9 @@ fn send_records(side: &mut Side<'_>, mut producer: Producer<Untrusted>) -> Resul
         let Some(fault) = fault.take() else { continue };
         let (instead, go_on) = fault.instead(next);
         for (sequence, torn) in instead {
-            let len = lay_out(&mut all, plan, sequence);
+            let len = lay_out(&mut all, plan, number, sequence);
             if torn {
-                message::tear(words(&mut all, len), name(0, sequence));
+                message::tear(words(&mut all, len), name(number, sequence));
             }
             push(side, &mut producer, bytemuck::cast_slice(&all).split_at(len).0)?;
         }
@@ -183,7 +196,7 @@ fn receive_records(side: &mut Side<'_>, mut consumer: Consumer<Untrusted>) -> Re
         }
     }
     follow.end();
-    Ok(judged(side, oracle, bytes))
+    Ok(side.judged(oracle, |_| bytes))
 }
 
 /// Whether these bytes are exactly the record of this name.
@@ -204,13 +217,4 @@ fn is_record(all: &Words, len: usize, name: u64, plan: &Plan) -> bool {
     let unused = u64::BITS - 8 * u32::try_from(used).unwrap_or_default();
     // Records are laid out as little-endian machines do: the bytes that are there are the low ones.
     (last.to_le() ^ message::word(name, whole.len()).to_le()) << unused == 0
-}
-
-/// What a consumer has to say at its end.
-pub(crate) fn judged(side: &Side<'_>, mut oracle: Oracle, bytes: u64) -> Outcome {
-    let outcome = side.outcome();
-    oracle.finish(0, side.claimed());
-    let tally = oracle.tally();
-    side.progress(tally.received);
-    Outcome { tally, bytes, ..outcome }
 }

@@ -3,8 +3,10 @@
 use serde::Serialize;
 
 use super::oracle::Tally;
+use super::parent::Outcomes;
 use super::plan::{Mode, Plan};
-use super::side::{Outcome, Rtt};
+use super::side::Rtt;
+use crate::history::Judgement;
 use crate::report::Row;
 
 /// What one row of a run found; the JSON form has these names.
@@ -13,7 +15,7 @@ pub(crate) struct RunRow {
     pub(crate) structure: String,
     pub(crate) payload_bytes: u64,
     pub(crate) mode: &'static str,
-    pub(crate) producers: u32,
+    pub(crate) producers: u8,
     pub(crate) sent: u64,
     pub(crate) received: u64,
     pub(crate) lost: u64,
@@ -26,31 +28,39 @@ pub(crate) struct RunRow {
     pub(crate) rtt_p99_ns: Option<f64>,
     pub(crate) rtt_p999_ns: Option<f64>,
     pub(crate) raw_rtt_ns: Option<f64>,
+    /// Records of the histories of the row, which the checker judged.
+    pub(crate) history_events: u64,
+    /// Whether there were any, and nothing was wrong with them.
+    pub(crate) history_good: bool,
     pub(crate) verified: bool,
 }
 
 impl RunRow {
-    /// The row of two sides that came to their end.
-    pub(crate) fn told(plan: &Plan, [producer, consumer]: &[Outcome; 2]) -> Self {
+    /// The row of sides that came to their end.
+    pub(crate) fn told(plan: &Plan, Outcomes { producers, consumer }: &Outcomes) -> Self {
         let mut tally = consumer.tally;
-        tally.add_faults(&producer.tally);
-        let echoed = plan.mode != Mode::RoundTrip || producer.tally.received == tally.received;
+        producers.iter().for_each(|producer| tally.add_faults(&producer.tally));
+        let round_trip = plan.mode == Mode::RoundTrip;
+        let sent = producers.iter().map(|producer| producer.sent).sum();
+        let echoed = !round_trip || producers.iter().all(|asker| asker.tally.received == tally.received);
+        let first = producers.first();
+        let rtt = first.and_then(|first| first.rtt);
         let typical = (plan.payload.0 + plan.payload.1) as u64 / 2;
         let payload = (consumer.bytes + tally.received / 2).checked_div(tally.received).unwrap_or(typical);
         // A round trip ends where it began; everything else ends at the consumer.
-        let seconds = if plan.mode == Mode::RoundTrip { producer.seconds } else { consumer.seconds };
-        let Rtt { p50_ns, p99_ns, p999_ns } =
-            producer.rtt.unwrap_or(Rtt { p50_ns: 0.0, p99_ns: 0.0, p999_ns: 0.0 });
-        let measured = producer.rtt.is_some();
+        let asker = first.filter(|_| round_trip);
+        let seconds = asker.unwrap_or(consumer).seconds;
+        let measured = rtt.is_some();
+        let Rtt { p50_ns, p99_ns, p999_ns } = rtt.unwrap_or(Rtt { p50_ns: 0.0, p99_ns: 0.0, p999_ns: 0.0 });
         Self {
             msgs_per_s: rate(tally.received, seconds),
             bytes_per_s: rate(consumer.bytes, seconds),
             rtt_p50_ns: measured.then(|| tenths(p50_ns)),
             rtt_p99_ns: measured.then(|| tenths(p99_ns)),
             rtt_p999_ns: measured.then(|| tenths(p999_ns)),
-            raw_rtt_ns: producer.raw_rtt_ns.map(tenths),
-            verified: tally.is_clean() && producer.sent == tally.received && echoed,
-            ..Self::new(plan, payload, producer.sent, tally)
+            raw_rtt_ns: first.and_then(|first| first.raw_rtt_ns).map(tenths),
+            verified: tally.is_clean() && sent == tally.received && echoed,
+            ..Self::new(plan, payload, sent, tally)
         }
     }
 
@@ -60,12 +70,26 @@ impl RunRow {
         Self::new(plan, payload, sent, Tally { received, ..Tally::default() })
     }
 
+    /// Adds what the histories came to; says what is wrong with them.
+    pub(crate) fn add_histories(&mut self, histories: &[Judgement]) -> Vec<String> {
+        self.history_events = histories.iter().map(|history| history.events).sum();
+        let good = |history: &Judgement| {
+            history.verdict.good()
+                && history.verdict.received > 0
+                && history.verdict.sent == history.verdict.received
+        };
+        self.history_good = !histories.is_empty() && histories.iter().all(good);
+        self.verified &= self.history_good;
+        let wrong = histories.iter().filter(|history| !history.verdict.good());
+        wrong.flat_map(|history| history.verdict.findings.iter().cloned()).collect()
+    }
+
     fn new(plan: &Plan, payload_bytes: u64, sent: u64, tally: Tally) -> Self {
         Self {
             structure: plan.structure.clone(),
             payload_bytes,
             mode: plan.mode.name(),
-            producers: 1,
+            producers: plan.producers,
             sent,
             received: tally.received,
             lost: tally.lost,
@@ -78,6 +102,8 @@ impl RunRow {
             rtt_p99_ns: None,
             rtt_p999_ns: None,
             raw_rtt_ns: None,
+            history_events: 0,
+            history_good: false,
             verified: false,
         }
     }
@@ -110,6 +136,8 @@ impl Row for RunRow {
         ("p99 ns", 7),
         ("p99.9 ns", 8),
         ("raw ns", 7),
+        ("events", 8),
+        ("history", -7),
         ("verified", -8),
     ];
 
@@ -132,6 +160,13 @@ impl Row for RunRow {
             ns(self.rtt_p99_ns),
             ns(self.rtt_p999_ns),
             ns(self.raw_rtt_ns),
+            self.history_events.to_string(),
+            match (self.history_good, self.history_events) {
+                (true, _) => "good",
+                (false, 0) => "none",
+                (false, _) => "BAD",
+            }
+            .to_owned(),
             if self.verified { "yes" } else { "NO" }.to_owned(),
         ]
     }

@@ -9,15 +9,23 @@ use tidewire_shm::Region;
 use tidewire_shm::sync::spin_hint;
 
 use super::clock::Clock;
-use super::control::{Control, Role};
-use super::oracle::Tally;
+use super::control::Control;
+use super::oracle::{Oracle, Tally};
 use super::plan::{Fault, Limit, Plan};
 use super::probe;
+use crate::subject::Role;
 
 /// How often a side looks in vain, with a pause each time, before it gives the processor away.
 const SPINS: u32 = 2000;
-/// How often a waiting consumer looks in vain before it asks whether the producer has ended.
+/// How often a waiting consumer looks in vain before it asks whether the producers have ended.
 const LOOKS: u32 = 64;
+
+/// The steps at which all sides meet: messages are measured from here on, ...
+pub(crate) const MEASURED: u64 = 2;
+/// ... and recorded from here on, ...
+pub(crate) const RECORDED: u64 = 3;
+/// ... and no more come from who is here.
+pub(crate) const OVER: u64 = 4;
 
 /// What a side has to say at its end.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -61,33 +69,60 @@ pub(crate) struct Side<'p> {
 impl<'p> Side<'p> {
     /// A side that has its control words and has not yet met the other.
     pub(crate) fn new(plan: &'p Plan, role: Role, control: Control) -> Self {
-        let alone = plan.cores.is_some_and(|cores| cores.shared());
-        let spins = if alone { 0 } else { SPINS };
+        let shared = plan.cores.as_ref().is_some_and(|cores| cores.shared(role, plan.producers));
+        let spins = if shared { 0 } else { SPINS };
         Self { plan, role, clock: Clock::new(), control, spins, began: None, raw_rtt_ns: None }
     }
 
-    /// Meets the other side, measures the raw round trip with it, and starts the row's clock.
+    /// This producer's number; 0 for a consumer.
+    #[inline(always)]
+    pub(crate) fn number(&self) -> u8 {
+        match self.role {
+            Role::Producer(number) => number,
+            Role::Consumer => 0,
+        }
+    }
+
+    /// Meets the others, measures the raw round trip between the first producer and the consumer, and starts the
+    /// row's clock.
     pub(crate) fn start(&mut self) -> Result<()> {
         self.meet(1);
         let raw = match self.role {
-            Role::Producer => probe::ask(self, self.control.ping()),
+            Role::Producer(0) => probe::ask(self, self.control.ping()),
+            Role::Producer(_) => None,
             Role::Consumer => {
                 probe::answer(self, self.control.ping());
                 None
             }
         };
         self.raw_rtt_ns = raw;
-        self.meet(2);
+        self.meet(MEASURED);
         self.began = Some(Instant::now());
         Ok(())
     }
 
-    fn meet(&self, step: u64) {
+    /// Says that this side has come to a step, and waits for the others.
+    pub(crate) fn meet(&self, step: u64) {
         self.control.arrive(self.role, step);
         let mut fruitless = 0;
-        while self.control.step(self.role.peer()) < step {
+        while !self.control.others_at(self.role, step) {
             self.wait(&mut fruitless);
         }
+    }
+
+    /// Says that this side has come to a step.
+    pub(crate) fn arrive(&self, step: u64) {
+        self.control.arrive(self.role, step);
+    }
+
+    /// Whether all others have come to a step.
+    pub(crate) fn others_at(&self, step: u64) -> bool {
+        self.control.others_at(self.role, step)
+    }
+
+    /// Messages that this side has dealt with, as it last said.
+    pub(crate) fn count(&self) -> u64 {
+        self.control.count(self.role)
     }
 
     /// Waits a moment because there was no room, or no message, or no peer.
@@ -113,7 +148,7 @@ impl<'p> Side<'p> {
     #[inline(always)]
     pub(crate) fn wait_for_more(&self, fruitless: &mut u32) -> bool {
         self.wait(fruitless);
-        !(fruitless.is_multiple_of(LOOKS) || *fruitless >= self.spins) || self.control.ended().is_none()
+        !(fruitless.is_multiple_of(LOOKS) || *fruitless >= self.spins) || !self.control.all_ended()
     }
 
     /// Says how many messages this side has dealt with.
@@ -122,9 +157,20 @@ impl<'p> Side<'p> {
         self.control.progress(self.role, messages);
     }
 
-    /// How many messages the producer claimed, once it ended.
-    pub(crate) fn claimed(&self) -> u64 {
-        self.control.ended().unwrap_or_default()
+    /// How many messages a producer claimed, once it ended.
+    fn claimed(&self, number: u8) -> u64 {
+        self.control.ended(Role::Producer(number)).unwrap_or_default()
+    }
+
+    /// What a consumer has to say at its end: the oracle is told how many messages each producer claims.
+    pub(crate) fn judged(&self, mut oracle: Oracle, bytes: impl FnOnce(&Tally) -> u64) -> Outcome {
+        let outcome = self.outcome();
+        for number in 0..self.control.producers() {
+            oracle.finish(number, self.claimed(number));
+        }
+        let tally = oracle.tally();
+        self.progress(tally.received);
+        Outcome { tally, bytes: bytes(&tally), ..outcome }
     }
 
     /// Ends the producer's part; returns how many messages it claims, which is what it sent unless it shall lie.
@@ -138,7 +184,7 @@ impl<'p> Side<'p> {
             },
             _ => sent,
         };
-        self.control.end(claimed);
+        self.control.end(self.role, claimed);
         Ok(claimed)
     }
 
@@ -147,7 +193,7 @@ impl<'p> Side<'p> {
         let now = self.began.unwrap_or_else(Instant::now);
         let (deadline, messages) = match self.plan.limit {
             Limit::Seconds(seconds) => (Some(now + Duration::from_secs_f64(seconds)), u64::MAX),
-            Limit::Messages(messages) => (None, messages),
+            Limit::Messages(messages) => (None, share(messages, self.plan.producers, self.number())),
         };
         Budget { deadline, messages, block, first: self.plan.fault.is_some() }
     }
@@ -164,6 +210,12 @@ impl<'p> Side<'p> {
             rtt: None,
         }
     }
+}
+
+/// The part of so many messages that falls to one of the producers.
+pub(crate) fn share(messages: u64, producers: u8, number: u8) -> u64 {
+    let (producers, number) = (u64::from(producers.max(1)), u64::from(number));
+    messages / producers + u64::from(number < messages % producers)
 }
 
 /// How many messages a producer may still send.
@@ -191,4 +243,18 @@ impl Budget {
 pub(crate) fn address(region: &Region) -> usize {
     // SAFETY: the first word of a region is one of a header, and this handle is used for its address alone.
     unsafe { region.atomic_u64(0) }.as_ptr().addr()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::share;
+
+    #[test]
+    fn shares_add_up() {
+        for (messages, producers) in [(1, 1), (7, 4), (8, 4), (0, 3), (u64::MAX, 16)] {
+            let sum: u64 = (0..producers).map(|number| share(messages, producers, number)).sum();
+            assert_eq!(sum, messages);
+        }
+        assert_eq!([0, 1, 2, 3].map(|number| share(6, 4, number)), [2, 2, 1, 1]);
+    }
 }

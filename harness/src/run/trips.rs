@@ -4,7 +4,7 @@ use anyhow::Result;
 use hdrhistogram::Histogram;
 use tidewire_ring::PopError;
 
-use super::fixed::{Message, Receiver, Sender, judged, misbehave, push};
+use super::fixed::{Message, Receiver, Sender, misbehave, payload_bytes, push};
 use super::message::{self, name};
 use super::oracle::{Oracle, Tally};
 use super::side::{Outcome, Rtt, Side};
@@ -93,5 +93,5 @@ pub(crate) fn answer<const W: usize>(
         }
     }
     follow.end();
-    Ok(judged::<W>(side, oracle))
+    Ok(side.judged(oracle, payload_bytes::<W>))
 }

@@ -2,13 +2,13 @@
 
 use anyhow::Result;
 use tidewire_ring::bytes::{Consumer, Producer, Ring};
-use tidewire_ring::{AttachError, Corrupt, Options, RecordPopError, RecordPushError};
+use tidewire_ring::{AttachError, Corrupt, RecordPopError, RecordPushError};
 use tidewire_shm::{Region, Untrusted};
 
 use super::arena::Arena;
 use super::dice::Dice;
 use super::hostile::Targets;
-use super::roles::{self, CONTROL, HEAD, POSITIONS, TAIL};
+use super::roles::{self, Places};
 use super::victim::{Act, Finding, Output, Subject, TURN, Tally, Victim, must};
 
 pub(crate) const CAPACITY: usize = 1024;
@@ -16,36 +16,40 @@ pub(crate) const CAPACITY: usize = 1024;
 const LONGEST: usize = CAPACITY - 8;
 const BUFFER: usize = 600;
 
-/// The subject of rings of records.
-pub(crate) fn subject(structure: &'static str) -> Result<Subject> {
-    let bytes = Ring::<Untrusted>::bytes(CAPACITY, &Options::new())?;
+/// The subject of rings of records, with page stride if `PAGE` says so.
+pub(crate) fn subject<const PAGE: bool>(structure: &'static str) -> Result<Subject> {
+    let places = Places::of(PAGE);
+    let bytes = Ring::<Untrusted>::bytes(CAPACITY, &places.options())?;
     let targets = Targets {
-        positions: POSITIONS,
-        control: CONTROL,
+        positions: &places.positions,
+        control: &places.control,
         data: bytes - CAPACITY..bytes,
         capacity: CAPACITY as u64,
         unit: 1,
         headers: false,
     };
-    Ok(Subject { structure, bytes, create, targets, victim: |arena| Box::new(Records::new(arena)) })
+    let create = create::<PAGE>;
+    let victim = |arena| Box::new(Records::new(arena, Places::of(PAGE))) as Box<dyn Victim>;
+    Ok(Subject { structure, bytes, create, targets, victim })
 }
 
 /// The subject that opens and attaches all the time.
-pub(super) fn attach_subject(structure: &'static str) -> Result<Subject> {
-    let mut subject = subject(structure)?;
+pub(super) fn attach_subject<const PAGE: bool>(structure: &'static str) -> Result<Subject> {
+    let mut subject = subject::<PAGE>(structure)?;
     subject.targets.headers = true;
-    subject.victim = |arena| Box::new(Records { patience: 0, ..Records::new(arena) });
+    subject.victim = |arena| Box::new(Records { patience: 0, ..Records::new(arena, Places::of(PAGE)) });
     Ok(subject)
 }
 
-fn create(region: Region) -> Result<()> {
-    Ring::<Untrusted>::create(region, CAPACITY, &Options::new())?;
+fn create<const PAGE: bool>(region: Region) -> Result<()> {
+    Ring::<Untrusted>::create(region, CAPACITY, &Places::of(PAGE).options())?;
     Ok(())
 }
 
 /// A ring of records, used through whichever handles there are.
 struct Records {
     arena: Arena,
+    places: &'static Places,
     ring: Option<Ring<Untrusted>>,
     producer: Option<Producer<Untrusted>>,
     consumer: Option<Consumer<Untrusted>>,
@@ -55,9 +59,9 @@ struct Records {
 }
 
 impl Records {
-    fn new(arena: Arena) -> Self {
+    fn new(arena: Arena, places: &'static Places) -> Self {
         let output = Output::new([0x11; BUFFER]);
-        Self { arena, ring: None, producer: None, consumer: None, output, patience: 64 }
+        Self { arena, places, ring: None, producer: None, consumer: None, output, patience: 64 }
     }
 
     /// Gets what is missing: ring, producer, consumer. What the memory says may prevent it.
@@ -91,7 +95,7 @@ impl Records {
                 }
                 taken => taken,
             };
-            self.producer = roles::accept(taken, &self.arena, dice, tally, CAPACITY as u64, 8);
+            self.producer = roles::accept(taken, &self.arena, dice, tally, self.places, (CAPACITY as u64, 8));
         }
         if self.consumer.is_none() {
             tally.act(Act::Attach);
@@ -103,7 +107,7 @@ impl Records {
                 }
                 taken => taken,
             };
-            self.consumer = roles::accept(taken, &self.arena, dice, tally, CAPACITY as u64, 8);
+            self.consumer = roles::accept(taken, &self.arena, dice, tally, self.places, (CAPACITY as u64, 8));
         }
         Ok(())
     }
@@ -258,7 +262,7 @@ impl Victim for Records {
             }
         }
         if dice.below(64) == 0 {
-            roles::reset(&self.arena, dice, CAPACITY as u64, 8, (TAIL, HEAD));
+            roles::reset(&self.arena, dice, CAPACITY as u64, 8, self.places.pair());
         }
         must(self.output.is_whole(), "a write beyond the buffer")
     }

@@ -3,57 +3,55 @@
 use anyhow::Result;
 use bytemuck::Pod;
 use tidewire_ring::fixed::{Consumer, Producer, Ring};
-use tidewire_ring::{AttachError, Corrupt, Options, PopError, PushError};
+use tidewire_ring::{AttachError, Corrupt, PopError, PushError};
 use tidewire_shm::{Region, Untrusted};
 
 use super::arena::Arena;
 use super::dice::Dice;
 use super::hostile::Targets;
-use super::roles::{self, CONTROL, HEAD, POSITIONS, TAIL};
+use super::roles::{self, Places};
 use super::victim::{Act, Finding, Output, Subject, TURN, Tally, Victim, must};
 
 const CAPACITY: usize = 64;
 const BATCH: usize = 24;
 
-/// The subject of rings of `T`.
-pub(super) fn subject<T: Pod>(structure: &'static str) -> Result<Subject> {
-    let bytes = Ring::<T, Untrusted>::bytes(CAPACITY, &Options::new())?;
+/// The subject of rings of `T`, with page stride if `PAGE` says so.
+pub(super) fn subject<T: Pod, const PAGE: bool>(structure: &'static str) -> Result<Subject> {
+    let places = Places::of(PAGE);
+    let bytes = Ring::<T, Untrusted>::bytes(CAPACITY, &places.options())?;
     Ok(Subject {
         structure,
         bytes: bytes.next_multiple_of(128),
-        create: create::<T>,
-        targets: targets::<T>(bytes, false),
-        victim: |arena| Box::new(Slots::<T>::new(arena)),
+        create: create::<T, PAGE>,
+        targets: Targets {
+            positions: &places.positions,
+            control: &places.control,
+            data: bytes - CAPACITY * size_of::<T>()..bytes,
+            capacity: CAPACITY as u64,
+            unit: size_of::<T>() as u64,
+            headers: false,
+        },
+        victim: |arena| Box::new(Slots::<T>::new(arena, Places::of(PAGE))),
     })
 }
 
 /// The subject that opens and attaches all the time.
 pub(super) fn attach_subject<T: Pod>(structure: &'static str) -> Result<Subject> {
-    let mut subject = subject::<T>(structure)?;
-    subject.targets = targets::<T>(subject.bytes, true);
-    subject.victim = |arena| Box::new(Slots::<T> { patience: 0, ..Slots::new(arena) });
+    let mut subject = subject::<T, false>(structure)?;
+    subject.targets.headers = true;
+    subject.victim = |arena| Box::new(Slots::<T> { patience: 0, ..Slots::new(arena, &Places::LINE) });
     Ok(subject)
 }
 
-fn create<T: Pod>(region: Region) -> Result<()> {
-    Ring::<T, Untrusted>::create(region, CAPACITY, &Options::new())?;
+fn create<T: Pod, const PAGE: bool>(region: Region) -> Result<()> {
+    Ring::<T, Untrusted>::create(region, CAPACITY, &Places::of(PAGE).options())?;
     Ok(())
-}
-
-fn targets<T>(bytes: usize, headers: bool) -> Targets {
-    Targets {
-        positions: POSITIONS,
-        control: CONTROL,
-        data: bytes - CAPACITY * size_of::<T>()..bytes,
-        capacity: CAPACITY as u64,
-        unit: size_of::<T>() as u64,
-        headers,
-    }
 }
 
 /// A ring of `T`, used through whichever handles there are.
 struct Slots<T: Pod> {
     arena: Arena,
+    places: &'static Places,
     ring: Option<Ring<T, Untrusted>>,
     producer: Option<Producer<T, Untrusted>>,
     consumer: Option<Consumer<T, Untrusted>>,
@@ -63,9 +61,9 @@ struct Slots<T: Pod> {
 }
 
 impl<T: Pod> Slots<T> {
-    fn new(arena: Arena) -> Self {
+    fn new(arena: Arena, places: &'static Places) -> Self {
         let output = Output::new([T::zeroed(); BATCH]);
-        Self { arena, ring: None, producer: None, consumer: None, output, patience: 64 }
+        Self { arena, places, ring: None, producer: None, consumer: None, output, patience: 64 }
     }
 
     /// Gets what is missing: ring, producer, consumer. What the memory says may prevent it.
@@ -99,7 +97,7 @@ impl<T: Pod> Slots<T> {
                 }
                 taken => taken,
             };
-            self.producer = roles::accept(taken, &self.arena, dice, tally, CAPACITY as u64, 1);
+            self.producer = roles::accept(taken, &self.arena, dice, tally, self.places, (CAPACITY as u64, 1));
         }
         if self.consumer.is_none() {
             tally.act(Act::Attach);
@@ -111,7 +109,7 @@ impl<T: Pod> Slots<T> {
                 }
                 taken => taken,
             };
-            self.consumer = roles::accept(taken, &self.arena, dice, tally, CAPACITY as u64, 1);
+            self.consumer = roles::accept(taken, &self.arena, dice, tally, self.places, (CAPACITY as u64, 1));
         }
         Ok(())
     }
@@ -257,7 +255,7 @@ impl<T: Pod> Victim for Slots<T> {
         }
         // Now and then the peer seems to be gone: positions far away, also around the end of the numbers.
         if dice.below(64) == 0 {
-            roles::reset(&self.arena, dice, CAPACITY as u64, 1, (TAIL, HEAD));
+            roles::reset(&self.arena, dice, CAPACITY as u64, 1, self.places.pair());
         }
         must(self.output.is_whole(), "a write beyond the buffer")
     }

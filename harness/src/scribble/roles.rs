@@ -2,7 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use tidewire_ring::AttachError;
+use tidewire_ring::{AttachError, Options};
+use tidewire_shm::RoleStride;
 
 use super::arena::Arena;
 use super::dice::Dice;
@@ -12,9 +13,46 @@ use super::victim::Tally;
 pub(crate) const TAIL: usize = 128;
 pub(crate) const HEAD: usize = 256;
 pub(crate) const DATA: usize = 640;
-pub(super) const POSITIONS: &[(usize, usize)] = &[(TAIL, HEAD)];
-/// Positions, owners and bells.
-pub(super) const CONTROL: &[usize] = &[TAIL, HEAD, 384, 512, 392, 520];
+
+/// Where the words of a ring lie.
+#[derive(Debug)]
+pub(crate) struct Places {
+    pub(crate) stride: RoleStride,
+    /// What is published, and what is freed.
+    pub(crate) positions: [(usize, usize); 1],
+    /// Positions, owners and bells.
+    pub(crate) control: [usize; 6],
+}
+
+impl Places {
+    /// With line stride.
+    pub(crate) const LINE: Self = Self {
+        stride: RoleStride::Line,
+        positions: [(TAIL, HEAD)],
+        control: [TAIL, HEAD, 384, 512, 392, 520],
+    };
+    /// With page stride.
+    pub(crate) const PAGE: Self = Self {
+        stride: RoleStride::Page,
+        positions: [(4096, 8448)],
+        control: [4096, 8448, 4224, 8576, 4232, 8584],
+    };
+
+    /// Those of a stride.
+    pub(crate) const fn of(page: bool) -> &'static Self {
+        if page { &Self::PAGE } else { &Self::LINE }
+    }
+
+    /// Tail and head.
+    pub(crate) fn pair(&self) -> (usize, usize) {
+        let [pair] = self.positions;
+        pair
+    }
+
+    pub(crate) fn options(&self) -> Options {
+        Options::new().role_stride(self.stride)
+    }
+}
 
 /// A handle, if the memory allowed one; else positions that will.
 pub(super) fn accept<H>(
@@ -22,15 +60,15 @@ pub(super) fn accept<H>(
     arena: &Arena,
     dice: &mut Dice,
     tally: &mut Tally<'_>,
-    capacity: u64,
-    grain: u64,
+    places: &Places,
+    (capacity, grain): (u64, u64),
 ) -> Option<H> {
     match taken {
         Ok(handle) => Some(handle),
         Err(error) => {
             tally.corrupt();
             if let AttachError::Corrupt(_) = error {
-                reset(arena, dice, capacity, grain, (TAIL, HEAD));
+                reset(arena, dice, capacity, grain, places.pair());
             }
             None
         }
@@ -49,4 +87,31 @@ pub(crate) fn reset(arena: &Arena, dice: &mut Dice, capacity: u64, grain: u64, (
     // ORD hostile: Relaxed, races with the hostile process in any case; the victim acquires what it uses.
     arena.word(head).store(base, Ordering::Relaxed);
     arena.word(tail).store(base.wrapping_add(filled), Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidewire_ring::fixed::Ring;
+    use tidewire_shm::Untrusted;
+
+    /// The words are drawn a second time above: what a ring does must be seen in them.
+    #[test]
+    fn the_words_lie_where_the_rings_have_them() {
+        for places in [&Places::LINE, &Places::PAGE] {
+            let bytes = Ring::<u64, Untrusted>::bytes(4, &places.options()).unwrap();
+            let arena = Arena::new(bytes.next_multiple_of(128)).unwrap();
+            let ring = Ring::<u64, _>::create(arena.region().unwrap(), 4, &places.options()).unwrap();
+            let (mut producer, mut consumer) = (ring.producer().unwrap(), ring.consumer().unwrap());
+            let (tail, head) = places.pair();
+            producer.push_slice(&[1, 2, 3]).unwrap();
+            assert_eq!(consumer.pop(), Ok(1));
+            consumer.release();
+            let [_, _, producers, consumers, ..] = places.control;
+            let id = u64::from(std::process::id());
+            let found =
+                [tail, head, producers, consumers].map(|word| arena.word(word).load(Ordering::Relaxed));
+            assert_eq!(found, [3, 1, 1 << 32 | id, 1 << 32 | id], "{places:?}");
+        }
+    }
 }

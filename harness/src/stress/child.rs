@@ -1,17 +1,15 @@
 //! A process under stress: takes a role, does random things with it, and writes down what it did.
 
-use std::time::{Duration, Instant};
-
 use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 use tidewire_shm::Segment;
 use tidewire_shm::sync::spin_hint;
 
-use super::book::Book;
-use super::desk::{PopDesk, PushDesk};
-use super::history::{Clock, Run};
-use super::plan::{BUDGET, Numbers, Role};
-use super::subject::{Pop, Push, Receiver, Refusal, Sender, Shape, table};
+use super::plan::BUDGET;
+use super::volume;
+use crate::history::{Book, Clock, PopDesk, PushDesk};
+use crate::subject::play::{Habits, consume, produce};
+use crate::subject::{Numbers, Role, Shape, table};
 
 /// The variables that tell a child where its segments are.
 pub(crate) const STRUCTURE: &str = "TIDEWIRE_STRESS_STRUCTURE";
@@ -19,8 +17,6 @@ pub(crate) const BOOK: &str = "TIDEWIRE_STRESS_BOOK";
 
 /// Fruitless tries, with a pause each, before the processor is given away.
 const SPINS: u32 = 64;
-/// Fruitless tries before a producer gives a push up and does something else.
-const PATIENCE: u64 = 4096;
 
 /// What a child is told.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -31,7 +27,7 @@ pub(crate) struct Orders {
     pub(crate) subject: usize,
     /// Size and laziness.
     pub(crate) shape: Shape,
-    /// Its number among the producers, or among the consumers.
+    /// Its number among the processes that play this role, one after the other.
     pub(crate) number: u32,
     /// Where its choices come from.
     pub(crate) seed: u64,
@@ -53,124 +49,48 @@ pub(crate) fn main(orders: &str) -> Result<bool> {
     let table = table();
     let subject = table.get(orders.subject).context("no such structure")?;
     let region = Segment::inherited(STRUCTURE)?.region();
-    let book = Book::open(&Segment::inherited(BOOK)?)?;
-    let numbers =
-        Numbers::new(orders.seed, u64::from(orders.number) << 1 | u64::from(orders.role == Role::Consumer));
+    let producers = subject.producers();
+    let book = Book::open(&Segment::inherited(BOOK)?, volume(producers))?;
+    let numbers = Numbers::new(orders.seed, stream(orders.role, orders.number));
+    let most = subject.batch(&orders.shape);
     match orders.role {
-        Role::Producer => {
+        Role::Producer(role) => {
             // SAFETY: the parent starts a successor only after it waited for the end of the one before.
-            let sender = unsafe { subject.sender(region) }.context("cannot take the producer's role")?;
-            let most = subject.batch(&orders.shape);
-            produce(sender, PushDesk::new(book, orders.clock), numbers, orders.number, most)
+            let sender = unsafe { subject.sender(region, role) };
+            let mut sender = sender.context("cannot take the producer's role")?;
+            let mut desk = PushDesk::new(book, orders.clock, role);
+            let budget = BUDGET / u64::from(producers);
+            let habits = Habits { only: None, most, budget, dawdles: true, numbers };
+            // Every process that ever pushes has a number of its own.
+            let producer = orders.number * u32::from(producers) + u32::from(role);
+            produce(sender.as_mut(), &mut desk, producer, habits, &mut wait)
         }
         Role::Consumer => {
             // SAFETY: as above.
             let receiver = unsafe { subject.receiver(region, &orders.shape) };
-            let receiver = receiver.context("cannot take the consumer's role")?;
-            let most = subject.batch(&orders.shape);
-            consume(receiver, PopDesk::new(book, orders.clock), numbers, most)
+            let mut receiver = receiver.context("cannot take the consumer's role")?;
+            let mut desk = PopDesk::new(book, orders.clock);
+            let habits = Habits { only: None, most, budget: 0, dawdles: true, numbers };
+            consume(receiver.as_mut(), &mut desk, habits, &Book::draining, &mut wait)
         }
     }?;
     Ok(true)
 }
 
+/// A stream of numbers for every process of a round: even ones for producers, odd ones for consumers.
+fn stream(role: Role, number: u32) -> u64 {
+    match role {
+        Role::Producer(role) => u64::from(role) << 33 | u64::from(number) << 1,
+        Role::Consumer => u64::from(number) << 1 | 1,
+    }
+}
+
 /// Waits a moment; gives the processor away when that happens again and again.
 #[inline(always)]
 fn wait(tries: u64) {
-    if tries % u64::from(SPINS + 1) < u64::from(SPINS) { spin_hint() } else { rustix::thread::sched_yield() }
-}
-
-/// Now and then a side falls behind, so that the other meets the end of the room or of the messages.
-#[inline(always)]
-fn dawdle(numbers: &mut Numbers) {
-    if numbers.once_in(2048) {
-        let until = Instant::now() + Duration::from_micros(numbers.below(60));
-        while Instant::now() < until {
-            spin_hint();
-        }
-    }
-}
-
-fn produce(
-    mut sender: Box<dyn Sender>,
-    mut desk: PushDesk,
-    mut numbers: Numbers,
-    producer: u32,
-    most: u32,
-) -> Result<()> {
-    let mut seq = 0;
-    while !desk.book().stopped() && desk.book().pushed() < BUDGET && desk.has_room() {
-        dawdle(&mut numbers);
-        let mut how = Push::any(&mut numbers, most);
-        if let Push::Abort(_) = how {
-            match sender.send(how, producer, seq) {
-                Ok(()) | Err(Refusal::NotNow) => continue,
-                Err(Refusal::Broken(text)) => bail!("abort at {seq}: {text}"),
-            }
-        }
-        // Byte records are committed one by one.
-        let mut n = how.messages();
-        if let Push::Commit { .. } = how
-            && sender.units(producer, seq, 1) != 1
-        {
-            (how, n) = (Push::Commit { reserved: 1, kept: 1 }, 1);
-        }
-        desk.start(Run { producer, seq, n, units: sender.units(producer, seq, n) });
-        let mut tries = 0;
-        loop {
-            match sender.send(how, producer, seq) {
-                Ok(()) => {
-                    desk.done();
-                    seq += u64::from(n);
-                    break;
-                }
-                Err(Refusal::NotNow) => desk.refused(),
-                Err(Refusal::Broken(text)) => bail!("{how:?} at {seq}: {text}"),
-            }
-            tries += 1;
-            if desk.book().stopped() || tries > PATIENCE {
-                desk.withdraw();
-                break;
-            }
-            wait(tries);
-            desk.again();
-        }
-        if desk.overflow {
-            bail!("the producer's journal is full");
-        }
-    }
-    Ok(())
-}
-
-fn consume(
-    mut receiver: Box<dyn Receiver>,
-    mut desk: PopDesk,
-    mut numbers: Numbers,
-    most: u32,
-) -> Result<()> {
-    let mut tries = 0;
-    loop {
-        dawdle(&mut numbers);
-        // Read before the look: what is not there afterwards will not come any more.
-        let last = desk.book().draining();
-        let how = Pop::any(&mut numbers, most);
-        match receiver.receive(how, &mut desk) {
-            Ok(()) => tries = 0,
-            Err(Refusal::NotNow) => {
-                desk.empty();
-                if last {
-                    return Ok(());
-                }
-                tries += 1;
-                wait(tries);
-            }
-            Err(Refusal::Broken(text)) => bail!("{how:?}: {text}"),
-        }
-        if desk.overflow {
-            bail!("the consumer's journal is full");
-        }
-        if desk.is_short() {
-            desk.book().stop();
-        }
+    match tries % u64::from(SPINS + 1) {
+        _ if tries == 0 => {}
+        turn if turn < u64::from(SPINS) => spin_hint(),
+        _ => rustix::thread::sched_yield(),
     }
 }

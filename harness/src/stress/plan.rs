@@ -2,70 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::subject::Shape;
+use crate::subject::{Numbers, Role, Shape, Subject};
 
 /// Messages of a round at the most.
 pub(crate) const BUDGET: u64 = 1 << 19;
-
-/// A generator of numbers: the same seed, the same numbers, on every machine.
-#[derive(Clone, Debug)]
-pub(crate) struct Numbers(u64);
-
-impl Numbers {
-    /// Numbers that depend on both.
-    pub(crate) fn new(seed: u64, stream: u64) -> Self {
-        let mut numbers = Self(seed ^ stream.wrapping_mul(0xd134_2543_de82_ef95));
-        numbers.0 = numbers.next();
-        numbers
-    }
-
-    /// The next number.
-    #[inline(always)]
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
-    }
-
-    /// The next number below `n`; 0 if `n` is.
-    #[inline(always)]
-    pub(crate) fn below(&mut self, n: u64) -> u64 {
-        ((u128::from(self.next()) * u128::from(n)) >> 64) as u64
-    }
-
-    /// The next number from `min` to `max`, both included.
-    #[inline(always)]
-    pub(crate) fn between(&mut self, min: u64, max: u64) -> u64 {
-        min + self.below(max.saturating_sub(min).saturating_add(1))
-    }
-
-    /// True once in `n` times.
-    #[inline(always)]
-    pub(crate) fn once_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-}
-
-/// A side of a structure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Role {
-    /// It pushes.
-    Producer,
-    /// It pops.
-    Consumer,
-}
-
-impl Role {
-    /// For people.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Producer => "producer",
-            Self::Consumer => "consumer",
-        }
-    }
-}
 
 /// Where the processes may run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -143,11 +83,28 @@ impl Round {
     }
 }
 
-/// Plans round `number`; `shapes` has, for each row, the sizes that its structure can have.
-pub(crate) fn round(seed: u64, number: u64, limits: &Limits, shapes: &[(usize, usize)]) -> Round {
+/// What a plan must know of the structure of a row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cell {
+    /// The smallest and the largest capacity.
+    pub(crate) capacities: (usize, usize),
+    /// How many producers there are.
+    pub(crate) producers: u8,
+}
+
+impl Cell {
+    /// The cell of a structure.
+    pub(crate) fn of(subject: &dyn Subject) -> Self {
+        Self { capacities: subject.capacities(), producers: subject.producers() }
+    }
+}
+
+/// Plans round `number` of these rows.
+pub(crate) fn round(seed: u64, number: u64, limits: &Limits, cells: &[Cell]) -> Round {
     let mut numbers = Numbers::new(seed, number);
-    let cell = usize::try_from(number % (shapes.len() as u64).max(1)).unwrap_or(0);
-    let (least, most) = shapes.get(cell).copied().unwrap_or((8, 8));
+    let cell = usize::try_from(number % (cells.len() as u64).max(1)).unwrap_or(0);
+    let smallest = Cell { capacities: (8, 8), producers: 1 };
+    let Cell { capacities: (least, most), producers } = cells.get(cell).copied().unwrap_or(smallest);
     let doublings = u64::from(most.ilog2() - least.ilog2());
     let capacity = least << numbers.below(doublings + 1);
     let release_every = match numbers.below(4) {
@@ -172,15 +129,19 @@ pub(crate) fn round(seed: u64, number: u64, limits: &Limits, shapes: &[(usize, u
         if at_us >= limits.round_ms * 1_000 {
             break;
         }
-        acts.push(Planned { at_us, act: act(&mut numbers, limits) });
+        acts.push(Planned { at_us, act: act(&mut numbers, limits, producers) });
     }
     let shape = Shape { capacity, release_every: release_every.max(1) };
     let one_core = limits.one_core;
     Round { number, seed: numbers.next(), cell, shape, one_core, pins, nice, acts, ms: limits.round_ms }
 }
 
-fn act(numbers: &mut Numbers, limits: &Limits) -> Act {
-    let role = if numbers.once_in(2) { Role::Producer } else { Role::Consumer };
+fn act(numbers: &mut Numbers, limits: &Limits, producers: u8) -> Act {
+    let role = match numbers.once_in(2) {
+        true if producers > 1 => Role::Producer(u8::try_from(numbers.below(producers.into())).unwrap_or(0)),
+        true => Role::Producer(0),
+        false => Role::Consumer,
+    };
     match numbers.below(16) {
         0..=7 => Act::Kill(role),
         8..=12 => {
@@ -221,15 +182,16 @@ mod tests {
     use super::*;
 
     const LIMITS: Limits = Limits { one_core: false, nice: false, round_ms: 400 };
-    const SHAPES: [(usize, usize); 2] = [(8, 1024), (4096, 65536)];
+    const CELLS: [Cell; 2] =
+        [Cell { capacities: (8, 1024), producers: 1 }, Cell { capacities: (4096, 65536), producers: 1 }];
 
     #[test]
     fn the_same_seed_gives_the_same_plan_and_another_another() {
         for number in 0..50 {
-            let one = round(7, number, &LIMITS, &SHAPES);
-            assert_eq!(one, round(7, number, &LIMITS, &SHAPES));
-            assert_ne!(one.acts, round(8, number, &LIMITS, &SHAPES).acts);
-            assert_ne!(one.acts, round(7, number + 2, &LIMITS, &SHAPES).acts);
+            let one = round(7, number, &LIMITS, &CELLS);
+            assert_eq!(one, round(7, number, &LIMITS, &CELLS));
+            assert_ne!(one.acts, round(8, number, &LIMITS, &CELLS).acts);
+            assert_ne!(one.acts, round(7, number + 2, &LIMITS, &CELLS).acts);
         }
     }
 
@@ -238,8 +200,8 @@ mod tests {
         let mut kinds = [0; 4];
         let mut capacities = std::collections::BTreeSet::new();
         for number in 0..400 {
-            let round = round(1, number, &LIMITS, &SHAPES);
-            let (least, most) = SHAPES[round.cell];
+            let round = round(1, number, &LIMITS, &CELLS);
+            let (least, most) = CELLS[round.cell].capacities;
             assert!(round.shape.capacity.is_power_of_two());
             assert!((least..=most).contains(&round.shape.capacity));
             assert!((1..=round.shape.capacity as u64).contains(&round.shape.release_every));
@@ -263,7 +225,7 @@ mod tests {
     fn one_core_and_nice_hold_in_every_round() {
         let limits = Limits { one_core: true, nice: true, ..LIMITS };
         for number in 0..50 {
-            let round = round(3, number, &limits, &SHAPES);
+            let round = round(3, number, &limits, &CELLS);
             assert_eq!(round.pins, Pins::OneCore);
             assert!(matches!(round.nice, (-20, 19) | (19, -20)));
             for planned in round.acts {
@@ -274,5 +236,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn each_of_several_producers_has_its_share_of_the_acts() {
+        let cells = [Cell { capacities: (64, 64), producers: 4 }];
+        let mut kills = [0; 5];
+        for number in 0..200 {
+            for planned in round(5, number, &LIMITS, &cells).acts {
+                if let Act::Kill(role) = planned.act {
+                    kills[match role {
+                        Role::Producer(number) => usize::from(number),
+                        Role::Consumer => 4,
+                    }] += 1;
+                }
+            }
+        }
+        assert!(kills.iter().all(|&n| n > 100) && kills[4] > 2 * kills[0], "{kills:?}");
     }
 }

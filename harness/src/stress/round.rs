@@ -121,6 +121,7 @@ pub(crate) fn run(ground: &Ground<'_>, round: &Round) -> Result<Outcome> {
         resume: VecDeque::new(),
         outcome: Outcome::default(),
         moved: (0, Instant::now()),
+        relieved: false,
     };
     let start = Instant::now();
     stage.play(start)?;

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::round::Outcome;
-use super::subject::Subject;
 use crate::report::Row;
+use crate::subject::Subject;
 
 /// What stress found in one structure at one size; the JSON form has these names, those of `run` first.
 #[derive(Clone, Debug, Serialize)]
@@ -25,6 +25,8 @@ pub(crate) struct StressRow {
     rtt_p99_ns: Option<f64>,
     rtt_p999_ns: Option<f64>,
     raw_rtt_ns: Option<f64>,
+    history_events: u64,
+    history_good: bool,
     pub(crate) verified: bool,
     kills: u64,
     stops: u64,
@@ -44,7 +46,7 @@ impl StressRow {
             structure: subject.structure().to_owned(),
             payload_bytes: subject.payload_bytes(),
             mode: "stress",
-            producers: 1,
+            producers: subject.producers().into(),
             sent: 0,
             received: 0,
             lost: 0,
@@ -57,6 +59,8 @@ impl StressRow {
             rtt_p99_ns: None,
             rtt_p999_ns: None,
             raw_rtt_ns: None,
+            history_events: 0,
+            history_good: true,
             verified: true,
             kills: 0,
             stops: 0,
@@ -70,7 +74,7 @@ impl StressRow {
     /// Adds a round.
     #[expect(clippy::cast_precision_loss, reason = "a rate")]
     pub(crate) fn add(&mut self, outcome: &Outcome) {
-        let verdict = &outcome.verdict;
+        let verdict = &outcome.judgement.verdict;
         self.rounds += 1;
         self.sent += verdict.sent;
         self.received += verdict.received;
@@ -82,6 +86,8 @@ impl StressRow {
         self.kills += outcome.kills;
         self.stops += outcome.stops;
         self.seconds += outcome.seconds;
+        self.history_events += outcome.judgement.events;
+        self.history_good &= verdict.good();
         self.verified &= outcome.good() && verdict.sent == verdict.received;
         if self.seconds > 0.0 {
             self.msgs_per_s = (self.received as f64 / self.seconds).round();

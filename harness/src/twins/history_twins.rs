@@ -1,5 +1,5 @@
-//! Broken twins for `stress` and its history checker: a ring that is made wrong in one way, so that what its users
-//! see is wrong only when a process dies, or only in time.
+//! Broken twins for the history checker, under `stress` and in `run`: a ring that is made wrong in one way. Of some,
+//! what the users see is wrong only when a process dies, or only in time.
 //!
 //! Each is a ring of eight-byte messages with a wrapper around one end. Each must be caught by the column that is
 //! there for it, not by any trouble.
@@ -8,21 +8,26 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 use tidewire_ring::fixed;
+use tidewire_shm::sync::{AtomicU64, Ordering, Shared};
 use tidewire_shm::{Region, Untrusted};
 
-use super::book::Book;
-use super::desk::PopDesk;
-use super::history::Clock;
-use super::plan::{self, Limits};
-use super::rings::{Fixed, consumer};
-use super::round::{self, Ground, Outcome};
-use super::subject::{Pop, Push, Receiver, Refusal, Sender, Shape, Subject, read, table};
+use super::TwinRow;
+use crate::history::{Clock, PopDesk, Verdict};
 use crate::report::complain;
-use crate::twins::TwinRow;
+use crate::scribble::HEAD;
+use crate::stress::Books;
+use crate::stress::plan::{self, Cell, Limits};
+use crate::stress::round::{self, Ground, Outcome};
+use crate::subject::{Fixed, Pop, Push, Receiver, Refusal, Sender, Shape, Subject, consumer, read, table};
 
 /// How the names of twins begin.
 pub(crate) const PREFIX: &str = "twin-";
+
+/// The bundle of rings of which one loses messages.
+const LOSSY_BUNDLE: &str = "twin-bundle-lossy";
 
 /// Rounds in which a twin must be caught.
 const ROUNDS: u64 = 12;
@@ -32,8 +37,9 @@ const RIGHT_PATIENCE: Duration = Duration::from_secs(5);
 /// Messages that the early ones hold back.
 const HELD: u32 = 8;
 
-/// A ring with one thing wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What is wrong with a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) enum Twin {
     /// The producer acknowledges a message before it is published: lost when it dies.
     EarlyAcknowledge,
@@ -45,38 +51,83 @@ pub(crate) enum Twin {
     BlindFull,
     /// The consumer sleeps for ever after some looks, as if a wake-up had been lost.
     Stuck,
+    /// The consumer passes a message over, now and then: lost, whoever lives.
+    Lossy,
+    /// The head is never stored: the ring fills up for good.
+    NeverReleased,
+    /// A push that always says Full.
+    AlwaysFull,
 }
 
 impl Twin {
     /// All of them.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::EarlyAcknowledge, Self::EarlyRelease, Self::BlindEmpty, Self::BlindFull, Self::Stuck];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::EarlyAcknowledge,
+        Self::EarlyRelease,
+        Self::BlindEmpty,
+        Self::BlindFull,
+        Self::Stuck,
+        Self::Lossy,
+        Self::NeverReleased,
+        Self::AlwaysFull,
+    ];
 
-    /// Whether it is wrong only in time, and right to anybody without a clock.
-    fn needs_clock(self) -> bool {
-        matches!(self, Self::BlindEmpty | Self::BlindFull)
-    }
+    /// The structure that they are made from.
+    pub(crate) const RING: &str = "ring-fixed";
 
-    /// Whether the checker found what is wrong with it, and not something else.
-    fn is_caught_by(self, outcome: &Outcome) -> bool {
-        match self {
-            Self::EarlyAcknowledge | Self::EarlyRelease => outcome.verdict.lost > 0,
-            Self::BlindEmpty => outcome.verdict.false_empty > 0,
-            Self::BlindFull => outcome.verdict.false_full > 0,
-            Self::Stuck => outcome.hung,
-        }
-    }
-}
+    /// Those that the histories of a run must show, where nobody dies and nobody is late.
+    pub(crate) const IN_RUNS: [Self; 2] = [Self::Lossy, Self::BlindEmpty];
 
-impl Subject for Twin {
-    fn structure(&self) -> &'static str {
+    /// Its name in reports.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::EarlyAcknowledge => "twin-early-acknowledge",
             Self::EarlyRelease => "twin-early-release",
             Self::BlindEmpty => "twin-blind-empty",
             Self::BlindFull => "twin-blind-full",
             Self::Stuck => "twin-stuck",
+            Self::Lossy => "twin-lossy",
+            Self::NeverReleased => "twin-never-released",
+            Self::AlwaysFull => "twin-always-full",
         }
+    }
+
+    /// Whether it is wrong only in time, and right to anybody without a clock.
+    pub(crate) fn needs_clock(self) -> bool {
+        matches!(self, Self::BlindEmpty | Self::BlindFull | Self::NeverReleased | Self::AlwaysFull)
+    }
+
+    /// Whether the checker found what is wrong with it, and not something else.
+    pub(crate) fn is_found_by(self, verdict: &Verdict) -> bool {
+        match self {
+            Self::EarlyAcknowledge | Self::EarlyRelease | Self::Lossy => verdict.lost > 0,
+            Self::BlindEmpty => verdict.false_empty > 0,
+            Self::BlindFull | Self::NeverReleased | Self::AlwaysFull => verdict.false_full > 0,
+            Self::Stuck => false,
+        }
+    }
+
+    /// The same of a round; of a consumer that never wakes, the hang is what is found.
+    fn is_caught_by(self, outcome: &Outcome) -> bool {
+        match self {
+            Self::Stuck => outcome.hung,
+            _ => self.is_found_by(&outcome.judgement.verdict),
+        }
+    }
+}
+
+/// A ring with one thing wrong.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Broken {
+    /// What is wrong.
+    pub(crate) twin: Twin,
+    /// The ring that it is made from.
+    pub(crate) ring: Fixed<1>,
+}
+
+impl Subject for Broken {
+    fn structure(&self) -> &'static str {
+        self.twin.name()
     }
 
     fn payload_bytes(&self) -> u64 {
@@ -92,45 +143,54 @@ impl Subject for Twin {
     }
 
     fn bytes(&self, shape: &Shape) -> Result<usize> {
-        Fixed::<1>.bytes(shape)
+        self.ring.bytes(shape)
     }
 
     fn create(&self, region: Region<Untrusted>, shape: &Shape) -> Result<()> {
-        Fixed::<1>.create(region, shape)
+        self.ring.create(region, shape)
     }
 
-    unsafe fn sender(&self, region: Region<Untrusted>) -> Result<Box<dyn Sender>> {
+    unsafe fn sender(&self, region: Region<Untrusted>, number: u8) -> Result<Box<dyn Sender>> {
         // SAFETY: the caller's promise.
-        let sender = unsafe { Fixed::<1>.sender(region)? };
-        Ok(match self {
-            Self::EarlyAcknowledge => Box::new(EarlyAcknowledge { sender, producer: 0, first: 0, held: 0 }),
-            Self::BlindFull => Box::new(BlindFull { sender, tries: 0 }),
+        let sender = unsafe { self.ring.sender(region, number)? };
+        Ok(match self.twin {
+            Twin::EarlyAcknowledge => Box::new(EarlyAcknowledge { sender, producer: 0, first: 0, held: 0 }),
+            Twin::BlindFull => Box::new(BlindFull { sender, every: SKIPPED, tries: 0 }),
+            Twin::AlwaysFull => Box::new(BlindFull { sender, every: 1, tries: 0 }),
             _ => sender,
         })
     }
 
     unsafe fn receiver(&self, region: Region<Untrusted>, shape: &Shape) -> Result<Box<dyn Receiver>> {
-        if *self == Self::EarlyRelease {
+        if let Twin::EarlyRelease | Twin::Lossy = self.twin {
             // SAFETY: the caller's promise.
-            let consumer = unsafe { consumer(region, shape)? };
-            return Ok(Box::new(EarlyRelease { consumer, taken: VecDeque::new() }));
+            let consumer = unsafe { consumer(region, self.ring.fingerprint, shape)? };
+            return Ok(match self.twin {
+                Twin::Lossy => Box::new(Lossy { consumer, pops: 0 }),
+                _ => Box::new(EarlyRelease { consumer, taken: VecDeque::new() }),
+            });
         }
+        // SAFETY: the word of the head, in a ring of line stride; used as this atomic only, and kept with the region.
+        let head = unsafe { region.atomic_u64(HEAD) };
+        // SAFETY: kept for the word alone.
+        let kept = unsafe { region.alias() };
         // SAFETY: the caller's promise.
-        let receiver = unsafe { Fixed::<1>.receiver(region, shape)? };
-        Ok(match self {
-            Self::BlindEmpty => Box::new(BlindEmpty { receiver, looks: 0 }),
-            Self::Stuck => Box::new(Stuck { receiver, looks: 0 }),
+        let receiver = unsafe { self.ring.receiver(region, shape)? };
+        Ok(match self.twin {
+            Twin::BlindEmpty => Box::new(BlindEmpty { receiver, looks: 0 }),
+            Twin::Stuck => Box::new(Stuck { receiver, looks: 0 }),
+            Twin::NeverReleased => Box::new(NeverReleased { receiver, head, _region: kept }),
             _ => receiver,
         })
     }
 
     fn read_hand(&self, hand: &[u8], found: &mut dyn FnMut(Option<(u32, u64)>, u32)) {
-        Fixed::<1>.read_hand(hand, found);
+        self.ring.read_hand(hand, found);
     }
 
     fn laziness(&self, shape: &Shape) -> (u64, u64) {
         // That of the ring; what the wrappers hold back is not promised.
-        Fixed::<1>.laziness(shape)
+        self.ring.laziness(shape)
     }
 }
 
@@ -222,6 +282,7 @@ impl Receiver for BlindEmpty {
 
 struct BlindFull {
     sender: Box<dyn Sender>,
+    every: u64,
     tries: u64,
 }
 
@@ -232,10 +293,49 @@ impl Sender for BlindFull {
 
     fn send(&mut self, how: Push, producer: u32, seq: u64) -> Result<(), Refusal> {
         self.tries += 1;
-        if self.tries.is_multiple_of(SKIPPED) {
+        if self.tries.is_multiple_of(self.every) {
             return Err(Refusal::NotNow);
         }
         self.sender.send(how, producer, seq)
+    }
+}
+
+/// Messages of which one is passed over.
+const PASSED: u64 = 1_000;
+
+struct Lossy {
+    consumer: fixed::Consumer<[u64; 1], Untrusted>,
+    pops: u64,
+}
+
+impl Receiver for Lossy {
+    fn receive(&mut self, _how: Pop, desk: &mut PopDesk) -> Result<(), Refusal> {
+        desk.begin();
+        let mut message = self.consumer.pop()?;
+        self.pops += 1;
+        if self.pops.is_multiple_of(PASSED) {
+            message = self.consumer.pop()?;
+        }
+        desk.message(read(&message), 1);
+        desk.settle();
+        Ok(())
+    }
+}
+
+struct NeverReleased {
+    receiver: Box<dyn Receiver>,
+    head: Shared<AtomicU64>,
+    _region: Region<Untrusted>,
+}
+
+impl Receiver for NeverReleased {
+    fn receive(&mut self, how: Pop, desk: &mut PopDesk) -> Result<(), Refusal> {
+        // ORD twin: Relaxed, the head is this consumer's own word.
+        let before = self.head.load(Ordering::Relaxed);
+        let received = self.receiver.receive(how, desk);
+        // ORD twin: Relaxed, as above; that the producer may see the store in between changes nothing for long.
+        self.head.store(before, Ordering::Relaxed);
+        received
     }
 }
 
@@ -268,21 +368,21 @@ impl Receiver for Stuck {
 /// What the system says, or that the right ring was found wrong.
 pub(crate) fn twins(seed: u64, out: &mut dyn FnMut(TwinRow)) -> Result<bool> {
     let table = table();
-    let segment = Book::segment()?;
-    let book = Book::open(&segment)?;
+    let mut books = Books::default();
     let clock = Clock::of_this_machine();
     let limits = Limits { one_core: false, nice: false, round_ms: 200 };
     let mut all = true;
     // Plays rounds until one is as it is wanted.
-    let play = |place: usize,
-                subject: &dyn Subject,
-                rounds: u64,
-                patience: Duration,
-                wanted: &dyn Fn(&Outcome) -> bool|
+    let mut play = |place: usize,
+                    subject: &dyn Subject,
+                    rounds: u64,
+                    patience: Duration,
+                    wanted: &dyn Fn(&Outcome) -> bool|
      -> Result<Option<Outcome>> {
-        let ground = Ground { number: place, subject, segment: &segment, book: &book, clock, patience };
+        let (segment, book) = books.of(subject.producers())?;
+        let ground = Ground { number: place, subject, segment, book, clock, patience };
         for number in 0..rounds {
-            let plan = plan::round(seed, number, &limits, &[subject.capacities()]);
+            let plan = plan::round(seed, number, &limits, &[Cell::of(subject)]);
             let outcome = round::run(&ground, &plan)?;
             if wanted(&outcome) {
                 return Ok(Some(outcome));
@@ -291,21 +391,28 @@ pub(crate) fn twins(seed: u64, out: &mut dyn FnMut(TwinRow)) -> Result<bool> {
         Ok(None)
     };
     for (place, subject) in table.iter().enumerate() {
-        let name = subject.structure();
-        if let Some(twin) = Twin::ALL.into_iter().find(|twin| twin.structure() == name) {
+        let (name, subject) = (subject.structure(), subject.as_ref());
+        let twin = match name {
+            LOSSY_BUNDLE => Some(Twin::Lossy),
+            _ => Twin::ALL.into_iter().find(|twin| twin.name() == name),
+        };
+        if let Some(twin) = twin {
             let blind = twin.needs_clock() && clock == Clock::None;
             if blind {
                 complain(&format!("{name} cannot be caught: {}", clock.name()));
             }
             let wanted = |outcome: &Outcome| twin.is_caught_by(outcome);
-            let caught = !blind && play(place, subject.as_ref(), ROUNDS, TWIN_PATIENCE, &wanted)?.is_some();
+            let caught = !blind && play(place, subject, ROUNDS, TWIN_PATIENCE, &wanted)?.is_some();
             all &= caught;
             out(TwinRow::new(name, "stress", caught));
-        } else if place == 0
-            && let Some(outcome) =
-                play(place, subject.as_ref(), 2, RIGHT_PATIENCE, &|outcome| !outcome.good())?
+        } else if (place == 0 || name.starts_with(PREFIX))
+            && let Some(outcome) = play(place, subject, 2, RIGHT_PATIENCE, &|outcome| !outcome.good())?
         {
-            bail!("the right ring was found wrong: {:?} {:?}", outcome.troubles, outcome.verdict);
+            bail!(
+                "{name}, which is right, was found wrong: {:?} {:?}",
+                outcome.troubles,
+                outcome.judgement.verdict
+            );
         }
     }
     Ok(all)

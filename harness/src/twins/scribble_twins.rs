@@ -71,11 +71,13 @@ fn hangs(end: &End) -> bool {
 pub(crate) fn twins(seed: u64) -> Result<Vec<TwinRow>> {
     let mut rows = Vec::new();
     for twin in TWINS {
-        let subject = Subject { structure: twin.name, victim: twin.victim, ..record_subject(twin.name)? };
+        let subject =
+            Subject { structure: twin.name, victim: twin.victim, ..record_subject::<false>(twin.name)? };
         let outcome = run_subject(&subject, PATIENCE, seed)?;
         rows.push(row(twin.name, (twin.caught)(&outcome.end), &outcome));
     }
-    let honest = Subject { victim: |arena| pop(arena, Fault::None), ..record_subject("honest pop")? };
+    let honest =
+        Subject { victim: |arena| pop(arena, Fault::None), ..record_subject::<false>("honest pop")? };
     let outcome = run_subject(&honest, PATIENCE / 6, seed)?;
     let passes = outcome.end == End::Well && outcome.operations > 0 && outcome.corrupt > 0;
     rows.push(row("none: a correct pop passes", passes, &outcome));

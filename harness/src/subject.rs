@@ -1,4 +1,4 @@
-//! The structures under stress: one row of the table each.
+//! The structures whose histories are recorded, under stress and in runs: one row of the table each.
 //!
 //! A structure joins by implementing [`Subject`], [`Sender`] and [`Receiver`] and standing in [`table`]; plans,
 //! kills, journals and the checker know nothing about structures.
@@ -7,11 +7,22 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use tidewire_shm::{Region, Untrusted};
 
-use super::desk::PopDesk;
-use super::history::{Clock, Promise, Room};
-use super::plan::Numbers;
-use super::{history_twins, rings};
+use crate::history::{Clock, PopDesk, Promise, Room};
 use crate::run::message;
+use crate::twins::history_twins::{Broken, Twin};
+
+mod bundle;
+mod fixed;
+mod numbers;
+pub(crate) mod play;
+mod records;
+mod role;
+
+pub(crate) use bundle::Bundle;
+pub(crate) use fixed::{Fixed, consumer};
+pub(crate) use numbers::Numbers;
+pub(crate) use records::Records;
+pub(crate) use role::Role;
 
 /// Messages of one operation at the most.
 pub(crate) const BATCH: usize = 32;
@@ -125,6 +136,11 @@ pub(crate) trait Sender {
     /// Units that messages take.
     fn units(&self, producer: u32, seq: u64, n: u32) -> u32;
 
+    /// Whether messages are reserved one by one, whatever [`Push::Commit`] says.
+    fn one_by_one(&self) -> bool {
+        false
+    }
+
     /// Pushes the messages of `producer` from `seq` on.
     ///
     /// # Errors
@@ -167,14 +183,19 @@ pub(crate) trait Subject: Sync {
     /// What the structure says.
     fn create(&self, region: Region<Untrusted>, shape: &Shape) -> Result<()>;
 
-    /// Takes the producer's role, if need be from an owner that is dead.
+    /// How many producers there are.
+    fn producers(&self) -> u8 {
+        1
+    }
+
+    /// Takes the role of producer `number`, if need be from an owner that is dead.
     ///
     /// # Errors
     /// What the structure says.
     ///
     /// # Safety
     /// Every process that ever had the role has ended, or gave it back.
-    unsafe fn sender(&self, region: Region<Untrusted>) -> Result<Box<dyn Sender>>;
+    unsafe fn sender(&self, region: Region<Untrusted>, number: u8) -> Result<Box<dyn Sender>>;
 
     /// Takes the consumer's role, if need be from an owner that is dead.
     ///
@@ -191,11 +212,16 @@ pub(crate) trait Subject: Sync {
     /// The units that may be consumed and not yet released, and the largest waste by framing.
     fn laziness(&self, shape: &Shape) -> (u64, u64);
 
+    /// Whether messages of different producers keep the order in which they were pushed.
+    fn ordered(&self) -> bool {
+        true
+    }
+
     /// What it promises.
     fn promise(&self, shape: &Shape, clock: Clock) -> Promise {
         let (lazy, waste) = self.laziness(shape);
         Promise {
-            ordered: true,
+            ordered: self.ordered(),
             clock: clock == Clock::Counter,
             settle: Clock::SETTLE,
             again: lazy,
@@ -205,16 +231,19 @@ pub(crate) trait Subject: Sync {
     }
 }
 
-/// Everything that can be put under stress.
+/// Everything that can be put under stress; runs have their own table, with the sizes that were asked for.
 pub(crate) fn table() -> Vec<Box<dyn Subject>> {
     let mut all: Vec<Box<dyn Subject>> = vec![
-        Box::new(rings::Fixed::<1>),
-        Box::new(rings::Fixed::<8>),
-        Box::new(rings::Fixed::<128>),
-        Box::new(rings::Records),
+        Box::new(Fixed::<1>::default()),
+        Box::new(Fixed::<8>::default()),
+        Box::new(Fixed::<128>::default()),
+        Box::new(Records::default()),
     ];
-    for twin in history_twins::Twin::ALL {
-        all.push(Box::new(twin));
+    for twin in Twin::ALL {
+        all.push(Box::new(Broken { twin, ring: Fixed::default() }));
+    }
+    for lossy in [None, Some(1)] {
+        all.push(Box::new(Bundle { producers: 3, ring: Fixed::default(), lossy }));
     }
     all
 }

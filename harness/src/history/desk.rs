@@ -1,7 +1,7 @@
 //! Where a child writes down what it does, before and after it does it.
 
 use super::book::{Book, RESERVE};
-use super::history::{Clock, Event, Journal, Run, Span};
+use super::{Clock, Event, Journal, Run, Span};
 
 /// The producer's desk.
 ///
@@ -11,6 +11,8 @@ use super::history::{Clock, Event, Journal, Run, Span};
 #[derive(Debug)]
 pub(crate) struct PushDesk {
     book: Book,
+    /// The producer's number.
+    number: u8,
     journal: Journal,
     clock: Clock,
     /// The record of the push in hand.
@@ -24,15 +26,22 @@ pub(crate) struct PushDesk {
 }
 
 impl PushDesk {
-    pub(crate) fn new(book: Book, clock: Clock) -> Self {
-        let journal = book.producer();
+    /// The desk of producer `number`.
+    pub(crate) fn new(book: Book, clock: Clock, number: u8) -> Self {
+        let journal = book.producer(number);
         let run = Run { producer: 0, seq: 0, n: 0, units: 0 };
-        Self { book, journal, clock, current: None, refusal: None, run, t0: 0, overflow: false }
+        Self { book, number, journal, clock, current: None, refusal: None, run, t0: 0, overflow: false }
     }
 
     /// The words that the processes agree by.
     pub(crate) fn book(&self) -> &Book {
         &self.book
+    }
+
+    /// Messages of this producer that were acknowledged so far, those of its predecessors included.
+    #[inline(always)]
+    pub(crate) fn pushed(&self) -> u64 {
+        self.book.pushed_by(self.number)
     }
 
     /// Whether there is room for another push.
@@ -64,7 +73,7 @@ impl PushDesk {
         if let Some(record) = self.current.take() {
             self.journal.end(record, t1);
         }
-        self.book.add_pushed(self.run.n.into());
+        self.book.add_pushed(self.number, self.run.n.into());
     }
 
     /// It is refused.
