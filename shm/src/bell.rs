@@ -22,22 +22,23 @@
 //! | asleep on a futex | a ringer, in word form, before it wakes | rung, same announcement |
 //! | asleep, rung | the sleeper, as soon as it runs again | awake, same announcement |
 //!
-//! The sleeper, after it spun in vain: raise the flag; full fence, or `membarrier`; look again; sleep, but not longer than a
-//! [slice](SleepOptions::slice); lower the flag; look again. The ringer, after each publication: full fence, or only a compiler
-//! fence; look at the flag; if it is up, wake.
+//! The sleeper, after it spun in vain: raise the flag; full fence, or `membarrier`; look again; sleep, but not longer
+//! than a [slice](SleepOptions::slice); lower the flag; look again. The ringer, after each publication: full fence, or
+//! only a compiler fence; look at the flag; if it is up, wake.
 //!
-//! What the sleeper sleeps on is a matter of the [form](BellForm). In word form it is the flag itself, and the ringer marks the flag as rung
-//! before it wakes, so that a sleeper that is not quite asleep does not fall asleep. In position form it is the low
-//! half of the position that the ringer publishes: the publication itself keeps the sleeper awake, the ringer never
-//! writes the flag, and memory that it can only read will do. In both, **only the sleeper lowers the flag**.
+//! What the sleeper sleeps on is a matter of the [form](BellForm). In word form it is the flag itself, and the ringer
+//! marks the flag as rung before it wakes, so that a sleeper that is not quite asleep does not fall asleep. In position
+//! form it is the low half of the position that the ringer publishes: the publication itself keeps the sleeper awake,
+//! the ringer never writes the flag, and memory that it can only read will do. In both, **only the sleeper lowers the
+//! flag**.
 //!
 //! # Invariants
 //! - I1: the flag is up from before the look that precedes a sleep until after it.
 //! - I2: a ringer lowers no flag. What it writes to a flag that is up leaves it up.
 //! - I3: the sleeper never uses what it reads from the flag: announcements are counted in private.
 //! - I4: no single sleep lasts longer than the slice, whatever anybody wrote or did not write.
-//! - I5: one ringer wakes at most once for one announcement in word form; in position form it goes on until a wake found
-//!   somebody.
+//! - I5: one ringer wakes at most once for one announcement in word form; in position form it goes on until a wake
+//!   found somebody.
 //!
 //! # Ordering
 //! | edge | releasing end | acquiring end | what it hands over |
@@ -46,8 +47,8 @@
 //! | waiters.meet | publication, fence in `WaitersRinger::ring` | fence in `wait::announced`, look | the same, with the count |
 //!
 //! The data themselves are handed over by the structure's own publication, which the look acquires; a bell orders
-//! nothing but the meeting. In membarrier mode the kernel executes the ringer's fence for it, on every processor that runs
-//! a registered process, while the sleeper waits for it.
+//! nothing but the meeting. In membarrier mode the kernel executes the ringer's fence for it, on every processor that
+//! runs a registered process, while the sleeper waits for it.
 //!
 //! # Crash argument
 //! | killed here | the others see | who repairs | cost |
@@ -61,8 +62,8 @@
 //! # Not guaranteed
 //! - A peer that can write the flag can make the sleeper's sleeps end early or last a whole slice, and a ringer's
 //!   rings cost a system call. It can do no more: not crash, not hang beyond the deadline.
-//! - A false "unchanged" in position form needs exactly 2^32 positions between a look and the sleep that follows it, a wrong "rung already"
-//!   exactly 2^30 sleeps between two looks of a ringer. Either costs a slice.
+//! - A false "unchanged" in position form needs exactly 2^32 positions between a look and the sleep that follows it, a
+//!   wrong "rung already" exactly 2^30 sleeps between two looks of a ringer. Either costs a slice.
 //! - Wakes are not fair and not counted; a sleeper may wake for nothing.
 
 mod error;
@@ -103,8 +104,8 @@ pub const BELL_BYTES: usize = 8;
 /// How long a sleep lasts at most if nothing else is chosen.
 pub const DEFAULT_SLICE: Duration = Duration::from_millis(50);
 
-/// How long a sleep lasts at most where the death of a peer wakes nobody: without a [death
-/// notice](crate::DeathNotice), or where a kernel cannot wait for several words.
+/// How long a sleep lasts at most where the death of a peer wakes nobody: without a death notice, or where a kernel
+/// cannot wait for several words.
 ///
 /// Whoever sleeps without a notice to watch asks after the peer's lease this often.
 pub const UNWATCHED_SLICE: Duration = Duration::from_millis(10);
@@ -130,8 +131,9 @@ pub enum BellMode {
 }
 
 impl BellMode {
-    /// [`Membarrier`](Self::Membarrier) if this process can register for it and use it, else [`Fence`](Self::Fence). Peers
-    /// that cannot are refused by a bell in membarrier mode: where they are not known to be able, choose the fence.
+    /// [`Membarrier`](Self::Membarrier) if this process can register for it and use it, else [`Fence`](Self::Fence).
+    /// Peers that cannot are refused by a bell in membarrier mode: where they are not known to be able, choose the
+    /// fence.
     #[must_use]
     pub fn choose<K: Kernel>(kernel: &K) -> Self {
         if kernel.register().is_ok() && kernel.barrier() { Self::Membarrier } else { Self::Fence }
@@ -223,8 +225,8 @@ impl Bell {
     /// Part of the creation of a structure, before it is published.
     ///
     /// # Errors
-    /// [`BellError::ReadOnly`] if the region can only be read, [`BellError::Place`] if `offset` is not a multiple of eight
-    /// with eight bytes of the region behind it.
+    /// [`BellError::ReadOnly`] if the region can only be read, [`BellError::Place`] if `offset` is not a multiple of
+    /// eight with eight bytes of the region behind it.
     ///
     /// # Safety
     /// - the eight bytes at `offset` are only ever accessed as a bell;
@@ -274,7 +276,8 @@ impl Bell {
 
     /// An end for a publisher: one per role, several where there are several.
     ///
-    /// Make it before the first publication: in membarrier mode this registers the process.
+    /// Make it before the first publication: in membarrier mode this registers the process. The first registration of
+    /// a process takes microseconds while it has one thread, and some ten milliseconds when it has more.
     ///
     /// # Errors
     /// [`BellError::Form`] if the bell is not of word form, [`BellError::ReadOnly`] if the flag cannot be marked,
@@ -336,8 +339,8 @@ impl Bell {
         Ok(Sleeper::new(self.flag.clone(), position, self.mode, kernel, options))
     }
 
-    /// The end of one who waits in a reactor. The process that rings must be [given](Ringer::give) a descriptor of the
-    /// eventfd; how it gets there is the caller's affair.
+    /// The end of one who waits in a reactor. The process that rings must be [given](Ringer::give) a descriptor of
+    /// the eventfd; how it gets there is the caller's affair.
     ///
     /// # Errors
     /// [`BellError::System`] if there is no eventfd to be had; else as [`sleeper`](Self::sleeper), in either form.
@@ -379,7 +382,7 @@ unsafe fn words<L: Trust>(
     if !fits || !offset.is_multiple_of(BELL_BYTES) {
         return Err(BellError::Place { offset, len: region.len() });
     }
-    // SAFETY: in bounds and aligned, just checked; used as the flag only, and the region lives, by the caller's promise.
+    // SAFETY: in bounds and aligned, just checked; the rest is the caller's promise.
     let flag = unsafe { region.atomic_u32(offset) };
     // SAFETY: as above, for the kind.
     let kind = unsafe { region.atomic_u32(offset + BELL_BYTES / 2) };

@@ -1,7 +1,8 @@
 //! Death notices: how a process learns within a fraction of a millisecond that another one is gone.
 //!
-//! Each process has at most one notice, however many structures it uses: a word in a page of its own, which the kernel changes when the
-//! process dies, and wakes a waiter for. Peers get a descriptor of the page and can only read it.
+//! Each process has at most one notice, however many structures it uses: a word in a page of its own, which the
+//! kernel changes when the process dies, and wakes a waiter for. Peers get a descriptor of the page and can only read
+//! it.
 //!
 //! **The word is a hint, the lease is the proof.** The kernel writes the word when one thread of the process ends, a
 //! guard that ends only with the process; nothing orders that after the last instruction of the others. And
@@ -16,8 +17,9 @@
 //!                  bit 30 (OWNER_DIED): dead, written by the kernel
 //!                  0x3fff_ffff: detached, written when the process exits in order
 //! ```
-//! The kernel compares the thread id with its own idea of it, in the guard's PID namespace; to peers it says nothing. The list through
-//! which the kernel finds the word (`set_robust_list`) is private memory of the owner: no peer can steer it.
+//! The kernel compares the thread id with its own idea of it, in the guard's PID namespace; to peers it says nothing.
+//! The list through which the kernel finds the word (`set_robust_list`) is private memory of the owner: no peer can
+//! steer it.
 //!
 //! # Protocol
 //! | word | who may change it | to |
@@ -27,16 +29,19 @@
 //! | alive | the kernel, when the guard ends, which it does only by the death of the process or by exec | dead |
 //!
 //! The kernel wakes one waiter. So whoever finds the word changed wakes all others that wait for it. A waiter may be
-//! stopped, or an enemy, in that moment: waits are sliced, and look at the word after each slice.
+//! stopped, or an enemy, in that moment: waits are sliced, and look at the word after each slice. A process that dumps
+//! core is dead only when that is done.
 //!
 //! # Fork
 //! A fork child does not have its parent's notice: the page is not in its memory. It has none until it makes its own.
 
+mod address;
 mod error;
 mod guard;
 mod notice;
 mod watch;
 
+pub use address::NoticeAddress;
 pub use error::DeathError;
 pub use notice::{DeathNotice, NoticeState};
 pub use watch::{DeathWatch, WATCHES_MAX, WaitedWith};

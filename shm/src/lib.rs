@@ -30,7 +30,7 @@ mod trust;
 mod segment;
 
 #[cfg(all(feature = "std", not(loom)))]
-pub use death::{DeathError, DeathNotice, DeathWatch, NoticeState, WATCHES_MAX, WaitedWith};
+pub use death::{DeathError, DeathNotice, DeathWatch, NoticeAddress, NoticeState, WATCHES_MAX, WaitedWith};
 pub use error::{Field, Incompatible, RegionError};
 pub use header::{ABI_MAJOR, ABI_MINOR, HEADER_BYTES, Header, MAGIC, RoleStride};
 pub use lease::{LeaseError, Liveness, RoleId, Tenancy, Unleased};

@@ -295,7 +295,7 @@ fn a_flag_that_was_left_up_costs_one_wake_and_is_lowered_by_the_next_sleeper() {
     let sleeper = bell.sleeper(System, &AT_ONCE).unwrap();
     assert_eq!(flag(&region).load(Ordering::Relaxed), 7 << 2);
     assert_eq!(ringer.ring(), Rung::Awake);
-    drop(sleeper);
+    assert_eq!(sleeper.tally().naps, 0);
 }
 
 #[test]

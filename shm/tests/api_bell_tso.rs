@@ -1,11 +1,17 @@
 //! Bells under total store order, with stores that wait in buffers: an exhaustive search of all schedules.
 //!
-//! The model checker for weak memory cannot express `membarrier`, so membarrier mode is checked here, on the memory model of the
-//! machines where it matters most: every processor has a first-in first-out buffer of stores that it reads from first,
-//! and that drains at any time; a fence, a locked instruction and a barrier of the kernel drain it. Each actor is a small program;
-//! the search visits every state that any schedule reaches, and a state in which a sleeper sleeps for ever is a lost wake-up.
+//! The model checker for weak memory cannot express `membarrier`, so membarrier mode is checked here, on the memory
+//! model of x86: every processor has a first-in first-out buffer of stores that it reads from first, and that drains
+//! at any time; a fence, a locked instruction and a barrier of the kernel drain it. Each actor is a small program; the
+//! search visits every state that any schedule reaches, and a state in which a sleeper sleeps for ever is a lost
+//! wake-up.
 #![cfg(all(feature = "std", not(loom)))]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "helpers of tests, which may panic and print"
+)]
 
 use std::collections::HashSet;
 

@@ -73,8 +73,8 @@ fn await_tail(sleeper: &mut Sleeper<Futex>, tail: &Shared<AtomicU64>, value: u64
     assert_eq!(woken, Woken::Ready);
 }
 
-/// Two messages, waited for one by one, or both together: then the look after the first finds a position that has changed
-/// although there is nothing to do.
+/// Two messages, waited for one by one, or both together: then the look after the first finds a position that has
+/// changed although there is nothing to do.
 fn one_ringer_one_sleeper(form: BellForm, one_by_one: bool) {
     let (slept, woke) = (Shown::default(), Shown::default());
     model({

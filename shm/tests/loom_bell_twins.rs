@@ -1,5 +1,5 @@
-//! Broken twins of a bell, each wrong in one way that the shipped one is right. The checker must report a lost wake-up
-//! for every one of them, and must pass the same model when the bell is right.
+//! Broken twins of a bell, each wrong in one way that the shipped one is right. The checker must report a lost
+//! wake-up for every one of them, and must pass the same model when the bell is right.
 #![cfg(loom)]
 #![allow(
     clippy::unwrap_used,

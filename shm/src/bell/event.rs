@@ -28,10 +28,10 @@ pub enum Armed {
 /// [`Sleeper`](super::Sleeper), not beside one.
 ///
 /// # Protocol
-/// Register the [descriptor](Self::as_fd) for reading, edge-triggered; give every ringer a [duplicate](Self::try_clone_fd).
-/// Then, again and again: do what there is to do; [`arm`](Self::arm); if it says [`Armed`](Armed::Armed), wait for the
-/// descriptor; [`disarm`](Self::disarm). With edges nothing needs to be read; with levels, [`drain`](Self::drain)
-/// after each wait.
+/// Register the [descriptor](Self::as_fd) for reading, edge-triggered; give every ringer a
+/// [duplicate](Self::try_clone_fd). Then, again and again: do what there is to do; [`arm`](Self::arm); if it says
+/// [`Armed`](Armed::Armed), wait for the descriptor; [`disarm`](Self::disarm). With edges nothing needs to be read;
+/// with levels, [`drain`](Self::drain) after each wait.
 ///
 /// # Not guaranteed
 /// A ringer that dies between its publication and its ring wakes nobody; the next ring of any other does. Where there

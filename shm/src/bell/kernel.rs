@@ -42,9 +42,9 @@ pub enum Nap {
 
 /// What a bell asks of a system: sleep, wake, fence, time.
 ///
-/// [`System`](super::System) asks Linux. An implementation of another kind serves models, tests, and systems where there
-/// is no Linux to ask; all ends of one bell use the same kind. It can cost a waiter time, nothing else: every waiter
-/// looks for itself, and limits each sleep.
+/// `System` (with the feature `std`) asks Linux. An implementation of another kind serves models, tests, and systems where
+/// there is no Linux to ask; all ends of one bell use the same kind. It can cost a waiter time, nothing else: every
+/// waiter looks for itself, and limits each sleep.
 pub trait Kernel: fmt::Debug {
     /// Sleeps while the word at `place` is `expected`, until woken, but not longer than `timeout_ns`.
     ///
@@ -77,8 +77,7 @@ pub trait Kernel: fmt::Debug {
     fn spins(&self) -> u32;
 }
 
-/// When to give up waiting: a moment of the clock that [`Kernel::now_ns`] reads; `CLOCK_MONOTONIC` for
-/// [`System`](super::System).
+/// When to give up waiting: a moment of the clock that [`Kernel::now_ns`] reads; of `CLOCK_MONOTONIC` for `System`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline(Option<u64>);
 

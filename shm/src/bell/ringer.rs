@@ -36,8 +36,8 @@ pub struct RingerTally {
 /// The publisher's end of a [bell](super::Bell).
 ///
 /// # Guarantees
-/// [`ring`](Self::ring) does not wait, and as long as the sleeper is awake makes no system call. It may be called at any
-/// time, also for nothing.
+/// [`ring`](Self::ring) does not wait, and as long as the sleeper is awake makes no system call. It may be called at
+/// any time, also for nothing.
 #[derive(Debug)]
 pub struct Ringer<K> {
     flag: Shared<AtomicU32>,

@@ -141,8 +141,8 @@ impl<K: Kernel> Sleeper<K> {
 
     /// Waits until `ready` is true, or the deadline has passed.
     ///
-    /// `ready` looks at the structure: it is called often, and last after everything else was seen. It is true for all that was
-    /// published before the wake; what it returns false for must be rung for when it changes.
+    /// `ready` looks at the structure; it is called often. When it becomes true, somebody rings; in position form only
+    /// together with a change of the position.
     pub fn wait(&mut self, mut ready: impl FnMut() -> bool, deadline: Deadline) -> Woken {
         self.wait_while_watching(&mut ready, deadline, &())
     }

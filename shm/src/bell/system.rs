@@ -97,8 +97,8 @@ fn can_membarrier() -> bool {
 
 /// The word, as the system call wants it.
 fn word(place: Place<'_>) -> &atomic::AtomicU32 {
-    // SAFETY: mapped and aligned, as the atomic is that it is, or is half of; nothing is done with the reference but to
-    // give its address to the kernel.
+    // SAFETY: mapped and aligned, as the atomic is that it is, or is half of; nothing is done with the reference but
+    // to give its address to the kernel.
     unsafe { atomic::AtomicU32::from_ptr(place.as_ptr()) }
 }
 

@@ -15,8 +15,8 @@ use crate::trust::Trust;
 ///
 /// # Not guaranteed
 /// A waiter that is killed asleep leaves the count high: from then on each ring is a system call, until somebody
-/// who knows that nobody waits [resets](WaitersRinger::reset) it. A waiter that writes where it should not can delay the
-/// others by a slice each.
+/// who knows that nobody waits [resets](WaitersRinger::reset) it. A waiter that writes where it should not can delay
+/// the others by a slice each.
 #[derive(Clone, Debug)]
 pub struct Waiters {
     bell: Bell,
@@ -163,7 +163,7 @@ pub struct Waiter<K: Kernel> {
 }
 
 impl<K: Kernel> Waiter<K> {
-    /// Waits until `ready` is true, or the deadline has passed. What `ready` returns false for changes only together with the
+    /// Waits until `ready` is true, or the deadline has passed. It becomes true only together with a change of the
     /// position.
     pub fn wait(&mut self, mut ready: impl FnMut() -> bool, deadline: Deadline) -> Woken {
         self.wait_while_watching(&mut ready, deadline, &())

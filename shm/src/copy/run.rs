@@ -136,7 +136,10 @@ mod tests {
                 assert!(target[16 + skew + len..].iter().all(|b| *b == 0xEE), "wrote behind, length {len}");
                 if !len.is_multiple_of(8) {
                     let last = shared[len / 8].to_ne_bytes();
-                    assert!(last[len % 8..].iter().all(|byte| *byte == 0), "the rest of the last word is zero");
+                    assert!(
+                        last[len % 8..].iter().all(|byte| *byte == 0),
+                        "the rest of the last word is zero"
+                    );
                 }
             }
         }

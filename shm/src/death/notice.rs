@@ -40,8 +40,8 @@ pub enum NoticeState {
 ///
 /// # Guarantees
 /// - From when [`own`](Self::own) returned, the death of the process, however it comes, changes the word and wakes
-///   one waiter, who wakes the others; before the memory of the process is torn down, so that its size does not matter. So does an
-///   exec. A stop does not.
+///   one waiter, who wakes the others; before the memory of the process is torn down, so that its size does not
+///   matter. So does an exec. A stop does not.
 /// - An orderly exit (`exit`, or the return of `main`) says so, and wakes all.
 /// - No peer can write the page, whatever it does with the descriptor.
 ///
@@ -81,6 +81,9 @@ static AT_EXIT: AtomicBool = AtomicBool::new(false);
 impl DeathNotice {
     /// The notice of this process; made by the first call. A fork child's first call makes the child's own.
     ///
+    /// The first call also registers the process for [bells](crate::bell::BellMode::Membarrier) in membarrier mode,
+    /// which takes microseconds as long as it has one thread, and milliseconds once there is a guard.
+    ///
     /// # Errors
     /// [`DeathError::System`] if the system refuses a page, a seal, or the thread. A later call tries again.
     pub fn own() -> Result<&'static Self, DeathError> {
@@ -89,7 +92,7 @@ impl DeathNotice {
             if let Some(own) = existing(mark) {
                 return Ok(own);
             }
-            // ORD death.making: Acquire <- `Making::drop`, on failure nothing; by then the notice is there, or is not.
+            // ORD death.making: Acquire <- `Making::drop`; by then the notice is there, or is not.
             let making = MAKING.load(Ordering::Acquire);
             if making == mark.generation() {
                 thread::sleep(Duration::from_micros(50));
@@ -192,6 +195,8 @@ fn assemble(mark: ForkMark) -> Result<DeathNotice, DeathError> {
     let notice = DeathNotice { fd, page, mark };
     // SAFETY: mapped for ever unless what follows fails, and accessed as these atomics only.
     let word: &'static AtomicU32 = unsafe { &page.as_ref().word };
+    // Whether it can is asked again where it is needed.
+    let _registered = System.register();
     let started = say_so_at_exit()
         // SAFETY: it stays mapped, now that there is a guard.
         .and_then(|()| unsafe { guard::start(word) });

@@ -222,7 +222,7 @@ pub(crate) fn can_wait_for_several() -> bool {
     })
 }
 
-fn wrong(what: &'static str, expected: String, found: String) -> DeathError {
+pub(super) fn wrong(what: &'static str, expected: String, found: String) -> DeathError {
     DeathError::NotANotice { what, expected, found }
 }
 

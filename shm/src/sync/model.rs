@@ -514,7 +514,8 @@ impl Memory {
     /// As in the normal build.
     pub(crate) unsafe fn words(&self, offset: usize, len: usize) -> Words {
         let mut all = self.words64.lock().expect("no model panics while it holds this lock");
-        let word = |i| Arc::clone(all.entry(offset + i * GRANULE).or_insert_with(|| Arc::new(AtomicU64::new(0))));
+        let word =
+            |i| Arc::clone(all.entry(offset + i * GRANULE).or_insert_with(|| Arc::new(AtomicU64::new(0))));
         Words { words: (0..len).map(word).collect() }
     }
 }

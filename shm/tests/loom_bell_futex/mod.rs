@@ -47,8 +47,8 @@ impl Shown {
     }
 }
 
-/// One model for each step at which the victim may be killed: `body(k)` kills it before its access number `k + 1` and
-/// says whether it was; ends with the first `k` that no schedule reaches.
+/// One model for each step at which the victim may be killed: `body(k)` kills it before its access number `k + 1`
+/// and says whether it was; ends with the first `k` that no schedule reaches.
 pub(crate) fn at_every_step(body: impl Fn(u64) -> bool + Send + Sync + 'static) {
     let body = Arc::new(body);
     for step in 0.. {
@@ -79,8 +79,8 @@ struct Queue {
     wakes: u32,
 }
 
-/// A kernel in which one word can be slept on: comparing the word and parking are one step with respect to a wake. Time
-/// stands still: who is not woken sleeps for ever, which the model reports as a deadlock.
+/// A kernel in which one word can be slept on: comparing the word and parking are one step with respect to a wake.
+/// Time stands still: who is not woken sleeps for ever, which the model reports as a deadlock.
 #[derive(Clone, Debug)]
 pub(crate) struct Futex {
     queue: Arc<(Mutex<Queue>, Condvar)>,
