@@ -73,7 +73,7 @@ impl Side {
     }
 }
 
-/// What kind of element a ring holds; the shape half of a [`Layout`].
+/// What kind of element a ring holds; the shape half of a `Layout`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// The header kind of a ring of them.

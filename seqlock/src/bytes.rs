@@ -21,14 +21,7 @@ fn shape(max: usize) -> Result<Shape, CreateError> {
         return Err(CreateError::Element { bytes: max, align: 1 });
     }
     let words = max.div_ceil(8) + 1;
-    Ok(Shape {
-        kind: KIND_BYTES,
-        element_bytes: max,
-        element_align: 1,
-        words,
-        classic: false,
-        shared: false,
-    })
+    Ok(Shape { kind: KIND_BYTES, element_bytes: max, element_align: 1, words, classic: false, shared: false })
 }
 
 /// The latest value of at most so many bytes, in a region, created or opened and validated; gives out its roles.

@@ -111,7 +111,7 @@ impl<C: Codec> Core<C> {
         if version >= END {
             return Err(Corrupt { what: CorruptWord::Version, found: version });
         }
-        if self.form() != Form::Word && rotating::stamp(self, version) != version {
+        if self.form() != Form::Word && !rotating::holds(self, version) {
             return Err(Corrupt { what: CorruptWord::Stamp, found: version });
         }
         Ok(version)

@@ -222,14 +222,19 @@ impl fmt::Display for CreateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Slots { min, max, found } => {
-                write!(f, "expected a number of slots that is a power of two from {min} to {max}, found {found}")
+                write!(
+                    f,
+                    "expected a number of slots that is a power of two from {min} to {max}, found {found}"
+                )
             }
             Self::Count { what, max, found } => write!(f, "expected 1 to {max} {what}, found {found}"),
             Self::Element { bytes, align } => write!(
                 f,
                 "expected a value of 1 byte to {MAX_ELEMENT_BYTES} bytes aligned to at most 128, found {bytes} bytes aligned to {align}"
             ),
-            Self::TooLarge => f.write_str("expected a structure that fits into the address space, found a larger one"),
+            Self::TooLarge => {
+                f.write_str("expected a structure that fits into the address space, found a larger one")
+            }
             Self::Initial(error) => error.fmt(f),
             Self::RegionTooSmall { needed, found } => {
                 write!(f, "expected a region of at least {needed} bytes, found {found}")

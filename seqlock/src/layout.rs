@@ -33,7 +33,8 @@
 use bytemuck::{Pod, Zeroable};
 use tidewire_shm::sync::Ordering;
 use tidewire_shm::{
-    CACHE_LINE_BYTES, Field, HEADER_BYTES, Header, Incompatible, LINE_BYTES, Liveness, Region, RoleStride, Trust,
+    CACHE_LINE_BYTES, Field, HEADER_BYTES, Header, Incompatible, LINE_BYTES, Liveness, Region, RoleStride,
+    Trust,
 };
 
 use crate::error::CreateError;
@@ -279,7 +280,8 @@ impl Shape {
             total_bytes: 0,
         };
         layout.cell_bytes = layout.measure().ok_or(CreateError::TooLarge)?;
-        let total = layout.cell_bytes.checked_mul(cells as usize).and_then(|all| all.checked_add(layout.first()));
+        let total =
+            layout.cell_bytes.checked_mul(cells as usize).and_then(|all| all.checked_add(layout.first()));
         layout.total_bytes = total.filter(|n| isize::try_from(*n).is_ok()).ok_or(CreateError::TooLarge)?;
         Ok(layout)
     }
@@ -337,7 +339,11 @@ impl Shape {
     }
 
     /// Reads header and shape once and compares every field with what this shape would have written.
-    pub(crate) fn open<L: Trust>(&self, region: &Region<L>, fingerprint: u64) -> Result<Layout, Incompatible> {
+    pub(crate) fn open<L: Trust>(
+        &self,
+        region: &Region<L>,
+        fingerprint: u64,
+    ) -> Result<Layout, Incompatible> {
         let header = Header::inspect(region)?;
         same(Field::Kind, self.kind.into(), header.kind.into())?;
         same(Field::ElementBytes, self.element_bytes as u64, header.element_bytes)?;
@@ -363,8 +369,12 @@ impl Shape {
             type_fingerprint: fingerprint,
         };
         let layout = self.layout(raw.cells, &options).map_err(|error| match error {
-            CreateError::Count { what: "cells", found, .. } => Incompatible::new(Field::Capacity, 1, found.into()),
-            CreateError::Slots { min, found, .. } => Incompatible::new(Field::Count, min.into(), found.into()),
+            CreateError::Count { what: "cells", found, .. } => {
+                Incompatible::new(Field::Capacity, 1, found.into())
+            }
+            CreateError::Slots { min, found, .. } => {
+                Incompatible::new(Field::Count, min.into(), found.into())
+            }
             CreateError::Count { found, .. } => Incompatible::new(Field::Count, 1, found.into()),
             _ => Incompatible::new(Field::ElementBytes, 1, header.element_bytes),
         })?;
@@ -492,8 +502,7 @@ mod tests {
 
     fn layout(bytes: usize, shared: bool, options: &Options) -> Layout {
         let words = bytes.div_ceil(8);
-        let shape =
-            Shape { kind: 1, element_bytes: bytes, element_align: 8, words, classic: false, shared };
+        let shape = Shape { kind: 1, element_bytes: bytes, element_align: 8, words, classic: false, shared };
         shape.layout(2, options).expect("a plain shape")
     }
 
@@ -502,7 +511,10 @@ mod tests {
     #[test]
     fn offsets_are_those_of_the_drawing() {
         let word = layout(8, false, &Options::new());
-        assert_eq!((word.form, word.slots, word.cell_bytes, word.total_bytes), (Form::Word, 4, 256, 384 + 512));
+        assert_eq!(
+            (word.form, word.slots, word.cell_bytes, word.total_bytes),
+            (Form::Word, 4, 256, 384 + 512)
+        );
         let place = word.place(1);
         assert_eq!((place.owner(0), place.latest, place.hot), (384 + 256, 384 + 384, (384 + 392, 4)));
 

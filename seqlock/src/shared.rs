@@ -178,7 +178,9 @@ impl<T: Pod, L: Trust> Cell<T, L> {
                 }
                 match claim_writer(&self.region, &self.layout, &place, (index, index), liveness) {
                     Ok(held) => return Ok(self.admit(held, index)),
-                    Err(AttachError::RoleTaken(_) | AttachError::Lease(tidewire_shm::LeaseError::Held { .. })) => {}
+                    Err(
+                        AttachError::RoleTaken(_) | AttachError::Lease(tidewire_shm::LeaseError::Held { .. }),
+                    ) => {}
                     Err(error) => return Err(error),
                 }
             }
@@ -270,7 +272,7 @@ impl<T: Pod, L: Trust, G> Writer<T, L, G> {
             }
             // Our own number can stand there only if a peer wrote it: nobody lives who holds it.
             let free = holder == 0 || holder == self.number;
-            if free || round % ASK_EVERY == 0 && is_gone(liveness, holder) {
+            if free || round.is_multiple_of(ASK_EVERY) && is_gone(liveness, holder) {
                 let generation = high(found).wrapping_add(1);
                 let ours = pair(generation, self.number);
                 // ORD lock.free: Acquire <- `Guard::drop`, `free_what_is_left`; what was written with the lock. What a

@@ -227,8 +227,14 @@ fn what_is_opened_must_be_what_was_created() {
     Cell::create(memory.region(), &[1_u32; 4], &options).unwrap();
     assert!(open(77).is_ok());
     assert_eq!(field(open(0).unwrap_err()), Field::TypeFingerprint);
-    assert_eq!(field(Cell::<[u32; 5], Untrusted>::open(memory.region(), 77).unwrap_err()), Field::ElementBytes);
-    assert_eq!(field(Cell::<[u64; 2], Untrusted>::open(memory.region(), 77).unwrap_err()), Field::ElementAlign);
+    assert_eq!(
+        field(Cell::<[u32; 5], Untrusted>::open(memory.region(), 77).unwrap_err()),
+        Field::ElementBytes
+    );
+    assert_eq!(
+        field(Cell::<[u64; 2], Untrusted>::open(memory.region(), 77).unwrap_err()),
+        Field::ElementAlign
+    );
     assert_eq!(field(Table::<[u32; 4], Untrusted>::open(memory.region(), 77).unwrap_err()), Field::Kind);
     let short = memory.region_of(memory.len() - 1);
     assert_eq!(field(Cell::<[u32; 4], Untrusted>::open(short, 77).unwrap_err()), Field::TotalBytes);
@@ -245,7 +251,8 @@ fn creating_over_an_old_cell_starts_anew() {
     }
     let mut reader = old.reader();
     assert_eq!(reader.read(), Ok(([9; 20], 5)));
-    std::mem::forget(writer);
+    // Nobody tears it down: as a process does that is killed.
+    let _dead = std::mem::ManuallyDrop::new(writer);
     let new = Cell::create(memory.region(), &[2_u64; 20], &options).unwrap();
     assert_eq!(new.reader().read(), Ok(([2; 20], 0)));
     assert_eq!(new.writer_owner(), None);

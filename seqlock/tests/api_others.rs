@@ -11,7 +11,8 @@ mod common;
 use common::{Leases, Memory, Value, byte, role};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tidewire_seqlock::{
-    AttachError, BytesReadError, CorruptWord, CreateError, Options, TooLong, WriteError, bytes, classic, shared,
+    AttachError, BytesReadError, CorruptWord, CreateError, Options, TooLong, WriteError, bytes, classic,
+    shared,
 };
 use tidewire_shm::{Field, Liveness, Region, RegionError, Unleased, Untrusted};
 
@@ -61,7 +62,10 @@ fn byte_cells_that_cannot_be_are_refused() {
     bytes::Cell::create(memory.region(), 10, b"", &Options::new()).unwrap();
     for max in [9, 11, usize::MAX] {
         let error = bytes::Cell::open(memory.region(), max, 0).unwrap_err();
-        assert!(matches!(error, AttachError::Incompatible(error) if error.field == Field::ElementBytes), "{error}");
+        assert!(
+            matches!(error, AttachError::Incompatible(error) if error.field == Field::ElementBytes),
+            "{error}"
+        );
     }
     let view = bytes::Cell::open(memory.region().read_only(), 10, 0).unwrap();
     assert_eq!(view.writer(&Unleased).unwrap_err(), AttachError::Region(RegionError::ReadOnly));
@@ -95,7 +99,7 @@ fn writers_take_turns() {
     assert_eq!(writers.iter().map(shared::Writer::index).collect::<Vec<_>>(), [0, 1, 2]);
     assert_eq!(cell.writer(&leases).unwrap_err(), AttachError::WritersExhausted { writers: 3 });
     for version in 1..=30 {
-        let writer = &mut writers[version as usize * 7 % 3];
+        let writer = &mut writers[usize::try_from(version).unwrap() * 7 % 3];
         if version % 2 == 0 {
             assert_eq!(writer.write(&leases, &Value::of(version)), Ok(version));
         } else {
@@ -242,7 +246,7 @@ fn a_classic_writer_that_dies_while_it_writes_is_found_out_and_mended() {
     assert_eq!(reader.read(&leases), Err(classic::ReadError::Busy), "the writer lives");
     assert!(reader.retries() >= 1000);
     leases.kill(role(0));
-    std::mem::forget(writer);
+    let _dead = std::mem::ManuallyDrop::new(writer);
     assert_eq!(reader.read(&leases), Err(classic::ReadError::WriterDied));
     assert_eq!(reader.try_read(), Err(classic::ReadError::Busy));
     assert_eq!(reader.read(&Unleased), Err(classic::ReadError::Busy), "nothing is proven");

@@ -82,7 +82,7 @@ fn a_stamp_that_never_fits_is_corrupt_in_bounded_time() {
         [u64; N]: bytemuck::Pod,
     {
         let (words, stamp) = slot(N);
-        for lie in [1, u64::MAX, 1 << 63, 8, 1 << 63 | 8] {
+        for lie in [1, u64::MAX, 1 << 63, 8, (1 << 63) | 8] {
             let (memory, cell) = cell::<N>();
             memory.set(LATEST, latest);
             memory.set(SLOTS + stamp * 8, lie);
@@ -153,7 +153,7 @@ fn no_word_of_header_or_shape_can_be_changed_unnoticed() {
         let before = memory.get(word);
         for lie in [0_u32, 1, 2, 3, 7, 8, 16, 0x0003_0002, 1 << 20, 1 << 31, u32::MAX] {
             let shift = (offset % 8) * 8;
-            let changed = before & !(0xFFFF_FFFF << shift) | u64::from(lie) << shift;
+            let changed = (before & !(0xFFFF_FFFF << shift)) | (u64::from(lie) << shift);
             if changed == before {
                 continue;
             }
@@ -184,7 +184,7 @@ fn shapes_that_do_not_belong_to_the_type_are_refused() {
             let (memory, _) = cell::<N>();
             let word = 128 + offset / 8 * 8;
             let shift = (offset % 8) * 8;
-            memory.set(word, memory.get(word) & !(0xFFFF_FFFF << shift) | u64::from(*lie) << shift);
+            memory.set(word, (memory.get(word) & !(0xFFFF_FFFF << shift)) | (u64::from(*lie) << shift));
             let error = Cell::<[u64; N], Untrusted>::open(memory.region(), 0).unwrap_err();
             assert!(matches!(error, AttachError::Incompatible(_)), "{offset}: {lie}: {error}");
         }
@@ -222,7 +222,7 @@ proptest! {
                 let value = match how {
                     0 => *value,
                     1 => *value % 64,
-                    2 => 1 << 63 | *value % 64,
+                    2 => (1 << 63) | (*value % 64),
                     _ => seed % 20,
                 };
                 memory.set(LATEST + at % room * 8, value);
@@ -289,8 +289,8 @@ fn a_scribbler_hangs_nobody_and_leaves_the_guards_alone() {
             let at = OWNER + (random >> 16) as usize % room * 8;
             let value = match random & 3 {
                 0 => random,
-                1 => random >> 40 & 15,
-                2 => 1 << 63 | random >> 40 & 15,
+                1 => (random >> 40) & 15,
+                2 => (1 << 63) | ((random >> 40) & 15),
                 _ => 0,
             };
             memory.set(at, value);
@@ -332,7 +332,9 @@ fn a_scribbler_hangs_nobody_and_leaves_the_guards_alone() {
     let memory = Memory::new(bytes::Cell::<Untrusted>::bytes(30, &Options::new()).unwrap());
     let cell = bytes::Cell::create(memory.region(), 30, b"abc", &Options::new()).unwrap();
     race(&memory, until, || match cell.reader().read(&mut [0; 20]) {
-        Ok(_) | Err(BytesReadError::Lapped | BytesReadError::BufferTooSmall { .. } | BytesReadError::Corrupt(_)) => {}
+        Ok(_)
+        | Err(BytesReadError::Lapped | BytesReadError::BufferTooSmall { .. } | BytesReadError::Corrupt(_)) => {
+        }
     });
 
     let options = Options::new().writers(2);

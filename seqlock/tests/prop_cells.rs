@@ -1,6 +1,10 @@
 //! Any sequence of operations, against a model that is a value and a number.
 #![cfg(all(feature = "std", not(loom)))]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests: a missing value shall fail the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "tests: a missing value shall fail the test"
+)]
 
 mod common;
 

@@ -9,7 +9,9 @@ use std::thread;
 
 use common::{Leases, Value};
 use tidewire_seqlock::table::Table;
-use tidewire_seqlock::{AttachError, BytesReadError, Cell, CreateError, Options, ReadError, bytes, classic, shared};
+use tidewire_seqlock::{
+    AttachError, BytesReadError, Cell, CreateError, Options, ReadError, bytes, classic, shared,
+};
 use tidewire_shm::{Region, RegionError, Segment, SegmentOptions, Unleased, Untrusted};
 
 /// A segment in which `create` laid something out, mapped twice: to be written, and read-only.

@@ -178,7 +178,10 @@ fn shared_writers() {
         let mut last = 0;
         while last < 3 * EACH {
             if let Ok((value, version)) = reader.read() {
-                assert!(version >= last && value == [version; 12], "version {version} after {last}: {value:?}");
+                assert!(
+                    version >= last && value == [version; 12],
+                    "version {version} after {last}: {value:?}"
+                );
                 last = version;
             }
         }

@@ -152,6 +152,9 @@ impl fmt::Display for Incompatible {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { field, expected, found } = self;
         match field {
+            Field::Access => {
+                write!(f, "incompatible {field}: expected memory that can be written, found it read-only")
+            }
             Field::Magic
             | Field::Endianness
             | Field::TypeFingerprint

@@ -274,6 +274,10 @@ fn every_field_has_a_name_of_its_own() {
         Field::BootId,
         Field::Nonce,
         Field::Reserved,
+        Field::Access,
+        Field::Liveness,
+        Field::Form,
+        Field::Count,
     ];
     let names: std::collections::BTreeSet<_> = fields.iter().map(ToString::to_string).collect();
     assert_eq!(names.len(), fields.len());
@@ -357,4 +361,35 @@ proptest! {
         let bytes = read(&payload);
         prop_assert_eq!(bytes.get(8..24).unwrap(), [3; 16]);
     }
+}
+
+/// Everything in safe code that stores into a region asks it first.
+#[test]
+fn nothing_is_written_into_a_region_that_can_only_be_read() {
+    use tidewire_shm::{Field, Header, Incompatible, RegionError, RoleStride};
+
+    let region = Region::heap(4096).unwrap();
+    // SAFETY: nothing is laid out in either but one header.
+    let view = unsafe { region.alias() }.read_only();
+    assert!(region.is_writable() && region.require_writable().is_ok() && !view.is_writable());
+    let header = Header {
+        kind: 7,
+        total_bytes: 4096,
+        capacity: 1,
+        element_bytes: 1,
+        element_align: 1,
+        type_fingerprint: 0,
+        role_stride: RoleStride::Line,
+        data_offset: 128,
+        origin: region.origin(),
+    };
+    let refused = Incompatible::new(Field::Access, 1, 0);
+    assert_eq!(header.write(&view), Err(refused));
+    header.write(&region).unwrap();
+    assert_eq!((Header::invalidate(&view), Header::read(&view)), (Err(refused), Err(refused)));
+    assert_eq!((Header::inspect(&view), Header::read(&region)), (Ok(header), Ok(header)));
+    // The mark goes along with every handle that is made from the view.
+    // SAFETY: as above.
+    let again = unsafe { view.alias() };
+    assert_eq!(again.distrust().require_writable(), Err(RegionError::ReadOnly));
 }

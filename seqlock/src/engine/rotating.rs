@@ -60,7 +60,7 @@
 //! the fences. That readers check a stamp behind the data instead of the counter, so that they stay off the line that the
 //! writer stores to, is our own measurement.
 
-use tidewire_shm::sync::{Ordering, fence};
+use tidewire_shm::sync::{AtomicU64, Ordering, fence};
 
 use super::Core;
 use crate::codec::Codec;
@@ -83,8 +83,7 @@ fn slot<C: Codec>(core: &Core<C>, version: u64) -> usize {
 #[inline(always)]
 pub(super) unsafe fn fill<C: Codec>(core: &Core<C>, version: u64, value: &C::In) {
     let at = slot(core, version);
-    // SAFETY: R4: the stamp is the word behind the data of a slot.
-    let stamp = unsafe { core.slots.word(at + core.codec.words()) };
+    let stamp = stamp(core, version);
     // ORD cell.busy: Relaxed, ordered before the data by the fence.
     stamp.store(BUSY | version, Ordering::Relaxed);
     // ORD cell.busy: Release -> the fence of `take`; who sees a word stored below sees the stamp above.
@@ -102,20 +101,27 @@ pub(super) unsafe fn fill<C: Codec>(core: &Core<C>, version: u64, value: &C::In)
 #[inline(always)]
 pub(super) unsafe fn take<C: Codec>(core: &Core<C>, version: u64, to: *mut C::Out) -> bool {
     let at = slot(core, version);
+    // Found before the copy, behind which nothing that was in a register is known to be unchanged.
+    let stamp = stamp(core, version);
     // SAFETY: R4; the caller's promise.
     unsafe { core.codec.load(&core.slots, at, to) };
     // ORD cell.busy: Acquire <- `fill`; if a word above came from a newer version, the stamp below does, too.
     fence(Ordering::Acquire);
-    stamp(core, version) == version
+    // ORD cell.busy: Relaxed, the fence before it orders it behind the data.
+    stamp.load(Ordering::Relaxed) == version
 }
 
 /// The stamp of the slot of a version.
 #[inline(always)]
-pub(super) fn stamp<C: Codec>(core: &Core<C>, version: u64) -> u64 {
-    // SAFETY: R4: the stamp is the word behind the data of a slot; only loaded.
-    let stamp = unsafe { core.slots.word(slot(core, version) + core.codec.words()) };
-    // ORD cell.busy: Relaxed, the fence before it orders it behind the data.
-    stamp.load(Ordering::Relaxed)
+fn stamp<C: Codec>(core: &Core<C>, version: u64) -> &AtomicU64 {
+    // SAFETY: R4: the stamp is the word behind the data of a slot.
+    unsafe { core.slots.word(slot(core, version) + core.codec.words()) }
+}
+
+/// Whether the slot of a version holds it, for a writer that nobody writes beside.
+pub(super) fn holds<C: Codec>(core: &Core<C>, version: u64) -> bool {
+    // ORD cell.adopt: Relaxed, the claim of the role has ordered what earlier writers did.
+    stamp(core, version).load(Ordering::Relaxed) == version
 }
 
 /// Writes a version.

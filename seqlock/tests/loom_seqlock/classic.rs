@@ -70,7 +70,9 @@ fn a_writer_killed_at_any_step_is_found_out_and_followed() {
         for result in [early, late] {
             match result {
                 Ok((found, version)) => assert_eq!(found, value(version), "torn"),
-                Err(ReadError::WriterDied) => assert!(killed && died, "it had not died, or was mended by nobody"),
+                Err(ReadError::WriterDied) => {
+                    assert!(killed && died, "it had not died, or was mended by nobody");
+                }
                 Err(error) => assert_eq!(error, ReadError::Busy),
             }
         }

@@ -47,6 +47,16 @@ pub(crate) fn model_that_shows(expected: &[&'static str], body: impl Fn(&Shown) 
     assert!(shown.is_subset(&expected), "expected {expected:?}, shown {shown:?}");
 }
 
+/// A word of which two threads use an end each, so that loom tries both orders: it switches threads only where they
+/// access the same object.
+pub(crate) fn gate() -> (Arc<loom::sync::atomic::AtomicU64>, impl Fn()) {
+    let gate = Arc::new(loom::sync::atomic::AtomicU64::new(0));
+    let other = Arc::clone(&gate);
+    (gate, move || {
+        other.load(Ordering::Relaxed);
+    })
+}
+
 /// One model for each step at which the victim may be killed: `body(k)` kills it before its access number `k + 1`
 /// and says whether it was; ends with the first `k` that no schedule reaches.
 pub(crate) fn at_every_step(body: impl Fn(u64) -> bool + Send + Sync + 'static) {
