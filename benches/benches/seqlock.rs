@@ -39,13 +39,13 @@ fn writes<C: CellContender, const W: usize>(iterations: u64) -> Duration {
     let mut value = [0; W];
     let began = Instant::now();
     for version in 1..=iterations {
-        value[W - 1] = version;
+        value.fill(version);
         writer.write(black_box(&value));
     }
     let took = began.elapsed();
     let mut last = [0; W];
     assert!(reader.read(&mut last), "nobody writes");
-    assert_eq!(last[W - 1], iterations, "the wrong value came");
+    assert_eq!(last, [iterations; W], "the wrong value came");
     took
 }
 
@@ -55,20 +55,19 @@ fn contended<C: CellContender, const W: usize>(iterations: u64) -> Duration {
     thread::scope(|scope| {
         scope.spawn(|| {
             start.wait();
-            let (mut value, mut version) = ([0; W], 0);
+            let mut version = 0;
             while !stop.load(Ordering::Relaxed) {
                 version += 1;
-                (value[0], value[W - 1]) = (version, version);
-                writer.write(&value);
+                writer.write(&[version; W]);
             }
         });
         start.wait();
-        let (mut buffer, mut last, mut done) = ([0; W], 0, 0);
+        let (mut buffer, mut last, mut done) = ([0; W], None, 0);
         let began = Instant::now();
         while done < iterations {
             if reader.read(&mut buffer) {
                 done += 1;
-                let (first, end) = (black_box(&buffer)[0], buffer[W - 1]);
+                let (first, end) = (black_box(&buffer).first().copied(), buffer.last().copied());
                 assert!(first == end && first >= last, "a torn or old value came");
                 last = first;
             }

@@ -43,6 +43,8 @@ pub enum Value {
     ShareA,
     /// The same of side B.
     ShareB,
+    /// Which share of the time the side that was worst off waited for its core.
+    Waited,
     /// The sum of what all sides had, in cores.
     Cores,
     /// Messages of the last of many producers over those of the first.

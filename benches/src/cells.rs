@@ -94,7 +94,7 @@ pub struct Entry {
     pub checks: &'static [Check],
     /// Between what it can run.
     pub modes: &'static [Mode],
-    /// Whether its sides may sleep, or share cores: then an idle core does not mean that the sample was disturbed.
+    /// Whether its sides may sleep: then only waiting for a core means that the sample was disturbed, not an idle one.
     pub sleeps: bool,
 }
 

@@ -4,8 +4,10 @@
 //! - The one side runs in the process (or on the thread) that ordered the sample; each of the many has its own.
 //! - Where there is one of the many, the two are pinned to their cores as in a [pair](crate::pair). Where there are
 //!   more, nobody is pinned: more sides than cores is the case that is measured, and who runs where is the kernel's
-//!   business. A side without a core is then no disturbance, so no sample is dropped for it; what the sides had
-//!   together, in cores, is noted instead.
+//!   business. That a side is without a core is then no disturbance, but that all together had less than the cores
+//!   there are is one: somebody wants to run at any time, so something else ran. The share that decides whether a
+//!   sample counts is that of all sides together. It cannot tell for queues and locks that sleep: of those, with more
+//!   sides than two, only the probes decide.
 //! - The round trip of a line is probed before the many start and after they have ended, between the two pinned
 //!   cores, with nobody else there.
 //! - Whoever waits looks [`LOOKS`] times and then yields its core, again and again.
@@ -24,7 +26,7 @@ use rustix::thread::{sched_getaffinity, sched_setaffinity};
 use crate::board::{Board, Value};
 use crate::clock::Scale;
 use crate::heap;
-use crate::pair::{self, Cores, Mode, Side};
+use crate::pair::{self, Cores, Had, Mode, Side};
 use crate::probe;
 
 /// Looks before a waiting side yields.
@@ -77,13 +79,22 @@ fn gather(board: &Board, sides: usize, turn: u64) {
 }
 
 /// A side between the two meetings that all sides have, with what it had of the cores.
-fn attend(board: &Board, sides: usize, side: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<f64> {
+fn attend(board: &Board, sides: usize, side: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Had> {
     heap::prefault()?;
     gather(board, sides, 1);
-    let share = pair::share_of(side)?;
-    board.add(Value::Cores, share);
+    let had = pair::attend(side)?;
+    board.add(Value::Cores, had.ran);
     gather(board, sides, 2);
-    Ok(share)
+    Ok(had)
+}
+
+/// Notes that a side has ended, and what it had of its core if it had one.
+fn note(board: &Board, share: Value, pinned: bool, had: Had) {
+    if pinned {
+        board.set(share, had.ran);
+        board.raise(Value::Waited, had.waited);
+    }
+    board.finish();
 }
 
 /// Probes between this side, on the second core, and a helper on the first.
@@ -171,15 +182,13 @@ fn all(
         if pinned {
             pair::pin(cores.a)?;
         }
-        let share = attend(board, sides, || many(index))?;
-        board.set(Value::ShareA, if pinned { share } else { 1.0 });
-        board.finish();
+        let had = attend(board, sides, || many(index))?;
+        note(board, Value::ShareA, pinned, had);
         Ok(())
     };
     let run_one = || {
-        let share = attend(board, sides, one)?;
-        board.set(Value::ShareB, if pinned { share } else { 1.0 });
-        board.finish();
+        let had = attend(board, sides, one)?;
+        note(board, Value::ShareB, pinned, had);
         Ok(())
     };
     match mode {
@@ -204,6 +213,12 @@ fn all(
             }
             pair::exit_if_failed(board, &run_one());
         }),
+    }
+    if !pinned {
+        let there_are = sides.min(anywhere.count() as usize);
+        let share = board.get(Value::Cores) / there_are as f64;
+        board.set(Value::ShareA, share);
+        board.set(Value::ShareB, share);
     }
     match &crowd.scale {
         Some(scale) => probe(mode, board, cores, scale, Value::LineAfter, Value::FloorAfter),

@@ -140,20 +140,38 @@ pub fn sample(
     Ok(board)
 }
 
-/// Runs a side and says which share of the time it had a core.
-pub(crate) fn share_of(side: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<f64> {
+/// What a side had of the time: which share of it on a core, and which share waiting for one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Had {
+    pub(crate) ran: f64,
+    pub(crate) waited: f64,
+}
+
+/// How long this thread has waited for a core so far, where the system tells.
+fn waited() -> Duration {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    let waited = text.split_whitespace().nth(1).and_then(|word| word.parse().ok());
+    Duration::from_nanos(waited.unwrap_or(0))
+}
+
+/// Runs a side and says what it had of the time.
+pub(crate) fn attend(side: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<Had> {
     let used = || {
         let used = clock_gettime(ClockId::ThreadCPUTime);
         Duration::try_from(used).unwrap_or_default()
     };
-    let (began, before) = (Instant::now(), used());
+    let (began, before, waited_before) = (Instant::now(), used(), waited());
     side()?;
-    Ok((used() - before).as_secs_f64() / began.elapsed().as_secs_f64())
+    let took = began.elapsed().as_secs_f64();
+    let waited = waited().saturating_sub(waited_before);
+    Ok(Had { ran: (used() - before).as_secs_f64() / took, waited: waited.as_secs_f64() / took })
 }
 
-/// Runs a side and notes which share of the time it had its core.
+/// Runs a side on its core and notes what it had of the time.
 fn attended(board: &Board, share: Value, side: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
-    board.set(share, share_of(side)?);
+    let had = attend(side)?;
+    board.set(share, had.ran);
+    board.raise(Value::Waited, had.waited);
     board.finish();
     Ok(())
 }

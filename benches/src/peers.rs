@@ -67,6 +67,7 @@ pub fn mpsc(visitor: &mut impl ManyVisitor) {
     visitor.visit::<tidewire_mpsc::Lanes<tidewire_mpsc::Default>>();
     visitor.visit::<tidewire_mpsc::Lanes<tidewire_mpsc::Plain>>();
     visitor.visit::<tidewire_mpsc::Lanes<tidewire_mpsc::EqualMemory>>();
+    visitor.visit::<tidewire_mpsc::Ordered>();
     visitor.visit::<aeron_style::AeronStyle>();
     visitor.visit::<rtrb::Bundle>();
     visitor.visit::<crossbeam::Queue>();

@@ -109,13 +109,14 @@ fn methods(out: &mut String, record: &Record) {
             out,
             &format!(
                 "Many producers: with one producer both sides are pinned; with more nobody is, because more sides \
-                 than cores is the case that is measured. A side without a core is then no disturbance, so those \
-                 samples are dropped only where their probes disagree; *cores* tells what all sides had together \
-                 (less than there are: something else ran, or the queue sleeps). Whoever waits looks {LOOKS} times \
+                 than cores is the case that is measured. That a side is without a core is then no disturbance; that \
+                 all sides together (*cores*) had less than {} % of the cores there are is one, and such samples are \
+                 dropped, except of queues that sleep (flume, kanal). Whoever waits looks {LOOKS} times \
                  and yields its core. Capacity 1024 messages for all, or for each producer where each has a queue \
                  of its own (*equal memory*: 1024 together). *Fairness* is what the last producer got through over \
                  what the first did. SegQueue has no bound: its producers wait above 8192 messages. ringfire's own \
-                 ring for many writers loses messages and is left out; its multiplexer is not.\n"
+                 ring for many writers loses messages and is left out; its multiplexer is not.\n",
+                CORE_SHARE * 100.0
             ),
         );
     }
@@ -124,8 +125,8 @@ fn methods(out: &mut String, record: &Record) {
             out,
             "Latest value: half of a window counts reads and writes; in the other half each read is timed by itself \
              between fences, and every word of it is compared. *Fresh* is one read right after one write on the \
-             other core. *memcpy* is the limit: no protocol, so torn values. Samples of locks that sleep are not \
-             dropped for an idle core.\n",
+             other core. *memcpy* is the limit: no protocol, so torn values. Samples of locks that sleep are dropped \
+             where a side waited for its core, not where a core was idle.\n",
         );
     }
 }

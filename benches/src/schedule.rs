@@ -160,7 +160,12 @@ fn measure(cell: &Cell, entry: &Entry, mode: Mode, round: u32, plan: &Plan) -> a
 
 fn sample_record(cell: &Cell, entry: &Entry, mode: Mode, round: u32, board: &Board) -> SampleRecord {
     let (before, after) = (board.get(Value::LineBefore), board.get(Value::LineAfter));
-    let core_share = board.get(Value::ShareA).min(board.get(Value::ShareB));
+    let core_share = if entry.sleeps {
+        // A side that sleeps does not want its core: what counts is when it wanted it and had to wait.
+        1.0 - board.get(Value::Waited)
+    } else {
+        board.get(Value::ShareA).min(board.get(Value::ShareB))
+    };
     let regime = Regime::of(before);
     let agree = Regime::of(after) == regime;
     SampleRecord {
@@ -171,7 +176,7 @@ fn sample_record(cell: &Cell, entry: &Entry, mode: Mode, round: u32, board: &Boa
         line_ns: [before, after],
         floor_ns: [board.get(Value::FloorBefore), board.get(Value::FloorAfter)],
         core_share,
-        regime: (agree && (entry.sleeps || core_share >= CORE_SHARE)).then_some(regime),
+        regime: (agree && core_share >= CORE_SHARE).then_some(regime),
         measured: Measured {
             rate: board.get(Value::Rate),
             first_rate: board.get(Value::FirstRate),

@@ -240,6 +240,12 @@ pub(crate) trait Operation {
         false
     }
 
+    /// How often pairs stop a partner at one instruction at the most: for operations that wait for a victim that stands,
+    /// where one round is like the next.
+    fn rounds(&self) -> usize {
+        usize::MAX
+    }
+
     /// A number for the state outside the segment that a verdict depends on (files, locks).
     ///
     /// Survivors run once per distinct image and number.

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+mod cells;
 mod cli;
 mod explore;
 mod history;

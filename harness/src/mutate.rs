@@ -43,6 +43,7 @@ struct Package {
 const PACKAGES: &[Package] = &[
     Package { name: "tidewire-shm", tests: &[], sources: "shm/src", except: &["shm/src/sync"] },
     Package { name: "tidewire-ring", tests: &["loom_ring"], sources: "ring/src", except: &[] },
+    Package { name: "tidewire-seqlock", tests: &["loom_seqlock"], sources: "seqlock/src", except: &[] },
 ];
 
 /// The reviewed list, from the root of the workspace.

@@ -2,16 +2,21 @@
 
 use crate::explore::Operation;
 
+mod mpsc;
 mod rig;
 mod ring;
 mod segment;
+mod seqlock;
 
 pub(crate) use rig::{Bytes, Rig, record_of};
 pub(crate) use segment::{
     BYTES as SEGMENT_BYTES, NAME as SEGMENT_NAME, SegmentOperation, init as init_segment,
 };
 
+pub(crate) use seqlock::operation_of as cell_operation;
+
 /// Every public operation of every structure.
 pub(crate) fn all() -> Vec<Box<dyn Operation>> {
-    ring::operations().into_iter().chain(segment::operations()).collect()
+    let rings = ring::operations().into_iter().chain(segment::operations()).chain(seqlock::operations());
+    rings.chain(mpsc::operations()).collect()
 }

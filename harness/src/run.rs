@@ -8,6 +8,8 @@
 //! checker judges their histories. What the children need beside the structure lies in [control] words of a segment
 //! of their own.
 //!
+//! [Cells](cells) have a value and no messages: their rows are played beside the others.
+//!
 //! # Adding a structure
 //! Implement [`plan::Structure`] and add it to [`plan::STRUCTURES`].
 
@@ -24,6 +26,7 @@ use crate::twins::TwinRow;
 use crate::twins::history_twins::Twin;
 
 mod bundle;
+mod cells;
 mod child;
 mod clock;
 mod control;
@@ -72,7 +75,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "BYTES")]
     payload: Vec<usize>,
     /// Only this structure; may be given several times
-    #[arg(long, value_name = "NAME", value_parser = ["ring-fixed", "ring-bytes"])]
+    #[arg(long, value_name = "NAME", value_parser = ["ring-fixed", "ring-bytes", "cell"])]
     structure: Vec<String>,
     /// The file that is sent as byte records [default: this program]
     #[arg(long, value_name = "FILE")]
@@ -134,7 +137,7 @@ impl Args {
                 }
             }));
         }
-        let timed = plans.iter().filter(|plan| plan.mode.is_timed()).count();
+        let timed = timed(&plans) + self.cells()?.len();
         let each = self.seconds.unwrap_or(SECONDS) / f64::from(u32::try_from(timed.max(1))?);
         for plan in plans.iter_mut().filter(|plan| plan.mode.is_timed()) {
             plan.limit = self.messages.map_or(Limit::Seconds(each), Limit::Messages);
@@ -148,6 +151,23 @@ impl Args {
             );
         }
         Ok(plans)
+    }
+}
+
+impl Args {
+    /// The rows of cells that were asked for: all that is timed, unless rings are asked for.
+    fn cells(&self) -> Result<Vec<&'static cells::Subject>> {
+        let named = self.structure.iter().any(|name| name == cells::STRUCTURE);
+        let timed = self.messages.is_none() && self.capacity.is_none() && self.input.is_none();
+        let right = self.fault.is_none() && self.twin.is_none();
+        ensure!(
+            timed && right || !named,
+            "expected no --messages, --capacity, --input or fault with cells: they have a value, and a time"
+        );
+        let all = self.structure.is_empty() && self.payload.is_empty();
+        let sized = |bytes| self.payload.is_empty() || self.payload.contains(&bytes);
+        let wanted = |subject: &&cells::Subject| named && sized(subject.payload_bytes) || all;
+        Ok(cells::SUBJECTS.iter().filter(wanted).filter(|_| timed && right).collect())
     }
 }
 
@@ -165,8 +185,22 @@ pub(crate) fn main(args: &Args, reporter: &mut Reporter) -> Result<bool> {
         bar.suspend(|| reporter.row(&row))?;
     }
     bar.finish_and_clear();
-    reporter.note(&format!("{verified} rows verified, {} failed", plans.len() - verified))?;
-    Ok(verified == plans.len())
+    let cells = args.cells()?;
+    for subject in &cells {
+        let each = args.seconds.unwrap_or(SECONDS) / (timed(&plans) + cells.len()) as f64;
+        let row = subject.run(Duration::from_secs_f64(each), Duration::from_millis(args.patience_ms))?;
+        row.complain();
+        verified += usize::from(row.verified);
+        reporter.row(&row)?;
+    }
+    let all = plans.len() + cells.len();
+    reporter.note(&format!("{verified} rows verified, {} failed", all - verified))?;
+    Ok(verified == all)
+}
+
+/// How many rows last as long as they may.
+fn timed(plans: &[Plan]) -> usize {
+    plans.iter().filter(|plan| plan.mode.is_timed()).count()
 }
 
 /// Runs a row with each twin whose histories alone can show what is wrong with it, and one with the right ring, which

@@ -23,6 +23,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde::Serialize;
 
+use crate::cells::rig::{self as cells, Plain};
 use crate::report::{Reporter, Row, complain};
 
 mod arena;
@@ -31,6 +32,7 @@ mod dice;
 mod fixed;
 mod hostile;
 mod roles;
+mod seqlock;
 mod victim;
 mod watch;
 
@@ -117,6 +119,18 @@ pub(crate) fn subjects() -> Result<Vec<Subject>> {
         fixed::attach_subject::<u64>("attach fixed")?,
         bytes::attach_subject::<false>("attach records")?,
         bytes::attach_subject::<true>("attach records, pages")?,
+        seqlock::subject::<Plain<1>>("cell 8 B")?,
+        seqlock::subject::<Plain<7>>("cell 56 B")?,
+        seqlock::subject::<Plain<32>>("cell 256 B")?,
+        seqlock::subject::<cells::Bytes>("cell of bytes")?,
+        seqlock::subject::<cells::Table>("table of cells")?,
+        seqlock::subject::<cells::Shared>("cell of two writers")?,
+        seqlock::subject::<cells::Classic>("classic cell")?,
+        seqlock::read_only_subject::<1>("cell 8 B, read-only")?,
+        seqlock::read_only_subject::<7>("cell 56 B, read-only")?,
+        seqlock::read_only_subject::<512>("cell 4096 B, read-only")?,
+        seqlock::attach_subject::<Plain<7>>("attach cell")?,
+        seqlock::attach_subject::<cells::Shared>("attach writers")?,
     ])
 }
 

@@ -6,6 +6,8 @@
 //! stopped, moved or given another priority. What the processes themselves do follows from it, too. Only the
 //! kernel's own choices do not, so a round can be played again as far as the kernel allows.
 //!
+//! Cells have no messages and no history: their [rows](cells) are played beside the others.
+//!
 //! A process that is killed is waited for; then a successor takes its role over. Between rounds nobody is alive,
 //! and the [checker](crate::history) reads the journals. Nothing is left behind: segments are anonymous, and children die
 //! with their parent.
@@ -19,8 +21,9 @@ use tidewire_shm::Segment;
 use crate::history::{Book, Clock, RESERVE, Volume};
 use crate::report::{Reporter, complain};
 use crate::subject::{Shape, Subject, table};
-use crate::twins::history_twins;
+use crate::twins::{history_twins, seqlock_twins};
 
+pub(crate) mod cells;
 mod child;
 pub(crate) mod plan;
 pub(crate) mod round;
@@ -90,7 +93,7 @@ impl Args {
     fn chosen(&self, table: &[Box<dyn Subject>]) -> Result<Vec<usize>> {
         let named = |subject: &dyn Subject| self.structure.iter().any(|name| name == subject.structure());
         for name in &self.structure {
-            let known = table.iter().any(|subject| subject.structure() == name);
+            let known = cells::is_known(name) || table.iter().any(|subject| subject.structure() == name);
             ensure!(known, "expected a structure among ring-fixed and ring-bytes, found {name}");
         }
         let wanted = |subject: &dyn Subject| {
@@ -129,7 +132,8 @@ pub(crate) fn main(args: &Args, reporter: &mut Reporter) -> Result<bool> {
         return child::main(orders);
     }
     let table = table();
-    let chosen = args.chosen(&table)?;
+    let latest = cells::chosen(args);
+    let chosen = if cells::are_all(&args.structure) { Vec::new() } else { args.chosen(&table)? };
     let seed = args.seed.map_or_else(draw, Ok)?;
     let clock = Clock::of_this_machine();
     if args.twins {
@@ -139,14 +143,23 @@ pub(crate) fn main(args: &Args, reporter: &mut Reporter) -> Result<bool> {
         return print_plans(args, &table, &chosen, seed, rounds);
     }
     announce(reporter, &format!("seed {seed}; {}", clock.name()))?;
-    let run = Run { args, table: &table, chosen: &chosen, seed, clock };
+    let each = args.seconds as f64 / (chosen.len() + latest.len()).max(1) as f64;
+    let time = Duration::from_secs_f64(each * chosen.len() as f64);
+    let run = Run { args, table: &table, chosen: &chosen, seed, clock, time };
     let rows = run.rounds()?;
     let mut bad = 0;
     for row in &rows {
         reporter.row(row)?;
         bad += u64::from(!row.verified);
     }
-    reporter.note(&format!("{} rows verified, {bad} failed; seed {seed}", rows.len() as u64 - bad))?;
+    for subject in &latest {
+        let row = subject.run(Duration::from_secs_f64(each), seed, Duration::from_millis(args.patience_ms))?;
+        row.complain();
+        reporter.row(&row)?;
+        bad += u64::from(!row.verified);
+    }
+    let all = (rows.len() + latest.len()) as u64;
+    reporter.note(&format!("{} rows verified, {bad} failed; seed {seed}", all - bad))?;
     Ok(bad == 0)
 }
 
@@ -156,11 +169,12 @@ pub(crate) fn main(args: &Args, reporter: &mut Reporter) -> Result<bool> {
 /// What the system says, or that the right ring was found wrong.
 pub(crate) fn twins(seed: u64, reporter: &mut Reporter) -> Result<bool> {
     let mut printed = Ok(());
-    let caught = history_twins::twins(seed, &mut |row| {
+    let mut out = |row| {
         if printed.is_ok() {
             printed = reporter.row(&row);
         }
-    })?;
+    };
+    let caught = history_twins::twins(seed, &mut out)? & seqlock_twins::under_stress(seed, &mut out)?;
     printed?;
     Ok(caught)
 }
@@ -228,6 +242,8 @@ struct Run<'a> {
     chosen: &'a [usize],
     seed: u64,
     clock: Clock,
+    /// For all of them together.
+    time: Duration,
 }
 
 impl Run<'_> {
@@ -243,7 +259,7 @@ impl Run<'_> {
             subjects.iter().map(|(_, subject)| StressRow::new(*subject, self.seed)).collect();
         let mut played = vec![false; rows.len()];
         let mut books = Books::default();
-        let end = Instant::now() + Duration::from_secs(self.args.seconds);
+        let end = Instant::now() + self.time;
         let (mut number, mut faulty, mut refused) = (self.args.round.unwrap_or(0), 0, false);
         // Every row gets a round, however short the time is.
         let first = rows.len() as u64;

@@ -13,6 +13,7 @@ use crate::{run, stress};
 mod explore_twins;
 pub(crate) mod history_twins;
 mod scribble_twins;
+pub(crate) mod seqlock_twins;
 
 /// What the twins' random choices follow from.
 const SEED: u64 = 7;

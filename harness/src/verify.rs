@@ -50,7 +50,7 @@ struct Budget {
 
 impl Budget {
     const FAST: Self = Self { fuzz_each: 30, scribble: 15, stress: 30, preemptions: 3, complete: false };
-    const LONG: Self = Self { fuzz_each: 3600, scribble: 3600, stress: 3600, preemptions: 4, complete: true };
+    const LONG: Self = Self { fuzz_each: 3600, scribble: 3600, stress: 3600, preemptions: 5, complete: true };
 }
 
 /// What a layer's output is counted by.
@@ -141,6 +141,7 @@ fn layers(root: &Path, budget: Budget) -> Result<Vec<Layer>> {
     let models = || {
         let mut command = cargo("test", &["--profile", "loom", "--target-dir", "target/loom"]);
         command.args(["-p", "tidewire-ring", "--test", "loom_ring", "--test", "loom_twins"]);
+        command.args(["-p", "tidewire-seqlock", "--test", "loom_seqlock"]);
         // The encoded flags would win.
         command.env("RUSTFLAGS", "--cfg loom").env_remove("CARGO_ENCODED_RUSTFLAGS");
         command.env("LOOM_MAX_PREEMPTIONS", budget.preemptions.to_string());
@@ -153,7 +154,7 @@ fn layers(root: &Path, budget: Budget) -> Result<Vec<Layer>> {
     Ok(vec![
         layer(
             "tests (units, properties, hostile)",
-            cargo("test", &["-p", "tidewire-shm", "-p", "tidewire-ring"]),
+            cargo("test", &["-p", "tidewire-shm", "-p", "tidewire-ring", "-p", "tidewire-seqlock"]),
             Count::Passed,
         ),
         // Optimised: they step and time machine code.
@@ -164,7 +165,7 @@ fn layers(root: &Path, budget: Budget) -> Result<Vec<Layer>> {
         ),
         layer(
             "build without std",
-            cargo("build", &["-p", "tidewire-ring", "--no-default-features"]),
+            cargo("build", &["-p", "tidewire-ring", "-p", "tidewire-seqlock", "--no-default-features"]),
             Count::One,
         ),
         layer(

@@ -11,7 +11,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 #[test]
 fn a_short_run_verifies_every_row_and_gives_every_field() {
-    let ended = run(&["--json", "--seconds", "1"]);
+    let ended = run(&["--json", "--seconds", "1", "--structure", "ring-fixed", "--structure", "ring-bytes"]);
     assert!(ended.status.success(), "{}{}", ended.out, ended.err);
     assert_eq!(ended.err, "");
     let rows = ended.rows();

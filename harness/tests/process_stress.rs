@@ -78,7 +78,8 @@ const FIELDS: [&str; 22] = [
 
 #[test]
 fn a_short_stress_verifies_every_structure() {
-    let output = stress(&["--json", "--seconds", "4", "--seed", "11"]);
+    let rings = ["--structure", "ring-fixed", "--structure", "ring-bytes"];
+    let output = stress(&[&["--json", "--seconds", "4", "--seed", "11"], &rings[..]].concat());
     let rows = verified(&output);
     let key = |row: &Value| (row["structure"].as_str().unwrap().to_owned(), number(row, "payload_bytes"));
     let keys: Vec<_> = rows.iter().map(key).collect();
@@ -153,6 +154,11 @@ fn every_twin_is_caught_and_the_right_ring_is_not() {
         "twin-never-released",
         "twin-always-full",
         "twin-bundle-lossy",
+        "cell without a mark",
+        "cell whose readers do not look twice",
+        "cell that publishes first",
+        "cell whose readers wait for ever",
+        "cell whose role is for everybody",
     ];
     assert_eq!(names, expected);
 }

@@ -112,7 +112,7 @@ impl<L: Trust> Queue<L> {
     ///
     /// # Guarantees
     /// A bounded number of steps and questions to `liveness`; does not wait. What former owners of the lane pushed is
-    /// delivered before what this one pushes.
+    /// delivered before what this one pushes, and takes room until then.
     ///
     /// # Errors
     /// [`AttachError::LanesExhausted`] if there is none, [`AttachError::Incompatible`] if the queue was made for

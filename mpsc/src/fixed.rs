@@ -133,7 +133,7 @@ impl<T: Pod, L: Trust> Queue<T, L> {
     ///
     /// # Guarantees
     /// A bounded number of steps and questions to `liveness`; does not wait. What former owners of the lane pushed is
-    /// delivered before what this one pushes.
+    /// delivered before what this one pushes, and takes room until then.
     ///
     /// # Errors
     /// [`AttachError::LanesExhausted`] if there is none, [`AttachError::Incompatible`] if the queue was made for

@@ -66,6 +66,7 @@ mod options;
 pub mod ordered;
 pub mod poll;
 pub mod registry;
+mod seat;
 mod stats;
 mod tuning;
 

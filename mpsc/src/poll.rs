@@ -23,7 +23,8 @@
 //! 1. look at the bitmap, and now and then at all owner words, for lanes that are not in the rota;
 //! 2. look at the others in turn: one load each, compared with where the lane was left. The first that has more is the
 //!    current lane now; the former one is released;
-//! 3. if none has: release the current lane if that is due, and look there for more.
+//! 3. if none has: release the current lane if that is due, and look there for more. If it is empty, it is left like
+//!    the others, and as long as nothing comes a call is one pass over all of them: no store, no further call.
 //!
 //! # Invariants
 //! - P1: only the current lane holds consumed messages that are not released.
@@ -50,7 +51,7 @@
 //! # Crash argument
 //! | point | a consumer killed here, the successor sees | cost |
 //! |---|---|---|
-//! | while reading, or before the head is stored (at least once) | what was not released in the current lane again | fewer than `release_every`, or one record more |
+//! | while reading, or before the head is stored (at least once) | what was not released in the current lane again | at most `release_every`; of records one more, with padding |
 //! | after the head is stored, before the call returns (at most once) | what the call had copied out is gone | what this call took |
 //! | while a lane leaves the rota | a bit less: it looks at all owner words when it starts | nothing |
 //! | after a lane is out of use, before that is published | it finds out by itself | nothing |
@@ -67,52 +68,22 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-use tidewire_ring::embed::{Parts, Polled};
+use tidewire_ring::embed::Polled;
 use tidewire_ring::{Corrupt, Owner, PopError};
+use tidewire_shm::Trust;
 use tidewire_shm::sync::{AtomicU64, Ordering, Shared};
-use tidewire_shm::{Region, Trust};
 
 use crate::error::CorruptLane;
 use crate::lane_set::LaneSet;
 use crate::options::Delivery;
 use crate::registry::{Core, generation};
+use crate::seat::{LaneEnd, Seat, Watch, first_with_more};
 use crate::tuning::Tuning;
 
 /// Turns between two looks at all owner words.
 const RESCAN_TURNS: u32 = 1024;
 /// A position that no record has.
 const NOWHERE: u64 = u64::MAX;
-/// The consuming end of one lane, of either kind.
-pub(crate) trait LaneEnd<L: Trust>: Polled + Sized {
-    /// Whether positions count messages; bytes otherwise.
-    const COUNTS_MESSAGES: bool;
-
-    /// Starts from the published head.
-    ///
-    /// # Safety
-    /// As that of the ring's end.
-    unsafe fn attach(region: &Region<L>, parts: &Parts) -> Result<Self, Corrupt>;
-
-    fn tune(&mut self, tuning: tidewire_ring::Tuning);
-
-    /// Published and not yet consumed, in elements; a fresh look.
-    fn len(&self) -> usize;
-}
-
-/// What the consumer knows about a lane.
-enum Seat<E> {
-    Unseen,
-    Open(E),
-    Corrupt(Corrupt),
-}
-
-/// A lane in use, as cheap to look at as can be.
-struct Watch {
-    tail: Shared<AtomicU64>,
-    /// The consumer's position when the lane was last left.
-    idle: u64,
-    lane: usize,
-}
 
 /// The consumer's view of all lanes.
 pub(crate) struct Poller<E, L: Trust> {
@@ -188,7 +159,7 @@ impl<E: LaneEnd<L>, L: Trust> Poller<E, L> {
 
     /// The current lane, if it may give a message without a look at anything.
     #[inline(always)]
-    fn current(&mut self) -> Option<&mut E> {
+    pub(crate) fn peek(&mut self) -> Option<&mut E> {
         let Some(Seat::Open(end)) = self.seats.get_mut(self.lane) else { return None };
         let more = if E::COUNTS_MESSAGES {
             self.left > 0 && end.quick()
@@ -199,18 +170,13 @@ impl<E: LaneEnd<L>, L: Trust> Poller<E, L> {
         more.then_some(end)
     }
 
-    /// As [`current`](Self::current), and counts a message as taken.
+    /// As [`peek`](Self::peek), and counts a message as taken.
     #[inline(always)]
     pub(crate) fn ready(&mut self) -> Option<&mut E> {
         // Counted first: the end is borrowed until the caller is done with it.
-        self.current()?;
+        self.peek()?;
         self.left = if E::COUNTS_MESSAGES { self.left - 1 } else { self.left.saturating_sub(1) };
         self.seats.get_mut(self.lane)?.open()
-    }
-
-    /// As [`current`](Self::current), for a look that takes nothing.
-    pub(crate) fn peek(&mut self) -> Option<&mut E> {
-        self.current()
     }
 
     /// The current lane, and how many of `max` messages it may give without a look at anything; those are counted as
@@ -528,35 +494,4 @@ impl<E: Polled, L: Trust> Poller<E, L> {
             end.release();
         }
     }
-}
-
-impl<E> Seat<E> {
-    fn open(&mut self) -> Option<&mut E> {
-        match self {
-            Self::Open(end) => Some(end),
-            Self::Unseen | Self::Corrupt(_) => None,
-        }
-    }
-}
-
-impl Watch {
-    /// Not zero if there is more.
-    #[inline(always)]
-    fn more(&self) -> u64 {
-        // ORD advice: Relaxed, who finds more looks again through the lane's end, which acquires.
-        self.tail.load(Ordering::Relaxed) ^ self.idle
-    }
-}
-
-/// The first lane that has more; four at a time, since mostly none has.
-#[inline(always)]
-fn first_with_more(watches: &[Watch]) -> Option<usize> {
-    let (fours, rest) = watches.as_chunks::<4>();
-    for (i, four) in fours.iter().enumerate() {
-        let [a, b, c, d] = four;
-        if a.more() | b.more() | c.more() | d.more() != 0 {
-            return four.iter().position(|watch| watch.more() != 0).map(|lane| 4 * i + lane);
-        }
-    }
-    rest.iter().position(|watch| watch.more() != 0).map(|lane| 4 * fours.len() + lane)
 }

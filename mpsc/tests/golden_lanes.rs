@@ -11,6 +11,7 @@ mod hostile_memory;
 mod lanes;
 
 use std::fmt::Write;
+use std::mem::ManuallyDrop;
 
 use hostile_memory::Memory;
 use lanes::{Kind, Leases, Records, Slots};
@@ -58,7 +59,7 @@ fn slots(stride: RoleStride) -> Memory {
     drop(second);
     let mut again = Slots::producer(&queue, &leases).unwrap();
     assert!(Slots::push(&mut again, 0xA1) && Slots::push(&mut again, 0xA2));
-    std::mem::forget((first, again, consumer));
+    let _killed = ManuallyDrop::new((first, again, consumer));
     memory
 }
 

@@ -11,6 +11,8 @@
 mod hostile_memory;
 mod lanes;
 
+use std::mem::ManuallyDrop;
+
 use hostile_memory::Memory;
 use lanes::{Empty, Kind, Leases, Records, Slots};
 use proptest::prelude::*;
@@ -113,7 +115,7 @@ impl<K: Kind> World<K> {
                 let producer = self.producers.swap_remove(who);
                 let lane = K::lane(&producer);
                 self.lanes[lane as usize].dead = true;
-                std::mem::forget(producer);
+                let _killed = ManuallyDrop::new(producer);
                 self.leases.end(RoleId::producer(lane).unwrap());
             }
             Op::Push(who) if who < self.producers.len() => self.push(who, 1),
@@ -270,7 +272,7 @@ impl<K: Kind> World<K> {
             drop(old);
             assert_eq!(self.unreleased(), 0, "an orderly end releases everything");
         } else {
-            std::mem::forget(old);
+            let _killed = ManuallyDrop::new(old);
             self.leases.end(RoleId::CONSUMER);
             if self.delivery == Delivery::AtMostOnce {
                 assert_eq!(unreleased, 0, "seen twice");

@@ -7,7 +7,8 @@ use crate::pair::Mode;
 pub trait CellContender: 'static {
     /// Its name in tables.
     const NAME: &'static str;
-    /// Whether a side may sleep in it: then an idle core does not mean that the sample was disturbed.
+    /// Whether a side may sleep in it: then an idle core does not mean that the sample was disturbed, but a side that
+    /// waits for its core does.
     const SLEEPS: bool = false;
     /// Whether it may have more than one reader.
     const READERS: bool = true;

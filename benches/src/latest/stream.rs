@@ -325,6 +325,8 @@ pub fn readers<C: CellContender, const R: usize, const W: usize>(
     plan: &Plan,
     mode: Mode,
 ) -> anyhow::Result<()> {
+    // More sides than cores: each half holds some turns of everybody.
+    let plan = &Plan { window_ticks: 3 * plan.window_ticks, ..*plan };
     let crowd = Crowd { many: R, scale: Some(plan.scale) };
     let make = |readers| C::make::<W>(readers, &initial());
     let read = |index: usize, reader| reading::<C, W>(board, plan, index, reader);

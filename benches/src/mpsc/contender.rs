@@ -13,7 +13,8 @@ pub trait ManyContender: 'static {
     const BATCH: bool;
     /// Between what it can run.
     const MODES: &'static [Mode];
-    /// Whether a side may sleep in it: then an idle core does not mean that the sample was disturbed.
+    /// Whether a side may sleep in it: then an idle core does not mean that the sample was disturbed, but a side that
+    /// waits for its core does.
     const SLEEPS: bool = false;
     /// A producing end.
     type Tx<const W: usize>: Tx<W>;

@@ -1,5 +1,7 @@
 //! left-right: two copies; the writer changes the one that no reader uses, and waits for readers of the other.
 
+use std::mem::ManuallyDrop;
+
 use left_right::{Absorb, ReadHandle, WriteHandle, new_from_empty};
 
 use crate::latest::contender::{CellContender, CellReader, CellWriter};
@@ -29,9 +31,9 @@ impl<const W: usize> Absorb<[u64; W]> for Held<W> {
 #[expect(missing_debug_implementations, reason = "the wrapped end has none")]
 pub struct Writer<const W: usize>(WriteHandle<Held<W>, [u64; W]>);
 
-/// A reader.
+/// A reader; never dropped, because dropping takes a lock that works within a process only.
 #[expect(missing_debug_implementations, reason = "the wrapped end has none")]
-pub struct Reader<const W: usize>(ReadHandle<Held<W>>);
+pub struct Reader<const W: usize>(ManuallyDrop<ReadHandle<Held<W>>>);
 
 impl CellContender for LeftRight {
     const NAME: &'static str = "left-right";
@@ -50,7 +52,7 @@ impl CellContender for LeftRight {
         // The first publications grow what the writer keeps, once.
         writer.append(*initial).publish();
         writer.append(*initial).publish();
-        Ok(((0..readers).map(|_| Reader(reader.clone())).collect(), Writer(writer)))
+        Ok(((0..readers).map(|_| Reader(ManuallyDrop::new(reader.clone()))).collect(), Writer(writer)))
     }
 }
 

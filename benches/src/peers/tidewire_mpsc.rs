@@ -1,8 +1,11 @@
 //! Our queues of many producers, in an anonymous segment, with untrusted peers: what processes get by default.
+//!
+//! Plain lanes are made for the most producers of any cell, since unused ones cost nothing. With one order, the ring
+//! of order words grows with the lanes, so there are as many as producers.
 
 use std::marker::PhantomData;
 
-use tidewire_mpsc::{Options, Tuning, fixed};
+use tidewire_mpsc::{Options, Tuning, fixed, ordered};
 use tidewire_shm::{Unleased, Untrusted};
 
 use crate::contender::{CAPACITY, Rx, Tx};
@@ -96,6 +99,51 @@ impl<const W: usize> Tx<W> for fixed::Producer<[u64; W], Untrusted> {
 }
 
 impl<const W: usize> Rx<W> for fixed::Consumer<[u64; W], Untrusted> {
+    #[inline(always)]
+    fn pop(&mut self, to: &mut [u64; W]) -> bool {
+        self.pop_to(to).is_ok()
+    }
+
+    #[inline(always)]
+    fn pop_batch(&mut self, to: &mut [[u64; W]]) -> usize {
+        self.pop_into(to).unwrap_or(0)
+    }
+}
+
+/// One order for all producers.
+#[derive(Debug)]
+pub enum Ordered {}
+
+impl ManyContender for Ordered {
+    const NAME: &'static str = LANES[3];
+    const BATCH: bool = true;
+    const MODES: &'static [Mode] = EVERYWHERE;
+    type Tx<const W: usize> = ordered::fixed::Producer<[u64; W], Untrusted>;
+    type Rx<const W: usize> = ordered::fixed::Consumer<[u64; W], Untrusted>;
+
+    fn make<const W: usize>(producers: usize) -> anyhow::Result<(Vec<Self::Tx<W>>, Self::Rx<W>)> {
+        let options = Options::new().lanes(producers.try_into()?);
+        let bytes = ordered::fixed::Queue::<[u64; W], Untrusted>::bytes(CAPACITY, &options)?;
+        let queue = ordered::fixed::Queue::create(region(bytes)?, CAPACITY, &options)?;
+        let txs: Result<Vec<_>, _> = (0..producers).map(|_| queue.producer(&Unleased)).collect();
+        let rx = queue.consumer(&Unleased)?;
+        Ok((txs?, rx))
+    }
+}
+
+impl<const W: usize> Tx<W> for ordered::fixed::Producer<[u64; W], Untrusted> {
+    #[inline(always)]
+    fn push(&mut self, message: &[u64; W]) -> bool {
+        self.push_from(message).is_ok()
+    }
+
+    #[inline(always)]
+    fn push_batch(&mut self, messages: &[[u64; W]]) -> usize {
+        self.push_slice(messages).map_or(0, |()| messages.len())
+    }
+}
+
+impl<const W: usize> Rx<W> for ordered::fixed::Consumer<[u64; W], Untrusted> {
     #[inline(always)]
     fn pop(&mut self, to: &mut [u64; W]) -> bool {
         self.pop_to(to).is_ok()

@@ -120,6 +120,11 @@ impl Path {
         if touching_only { self.touching.clone() } else { (0..=self.last()).collect() }
     }
 
+    /// Whether `point` is one of the first `rounds` at its instruction, or the last of all.
+    pub(super) fn is_within(&self, point: usize, rounds: usize) -> bool {
+        point == self.last() || self.occurrences.get(point).is_some_and(|time| *time <= rounds)
+    }
+
     /// The call at which `point` lies, and whether it is yet to be made.
     pub(super) fn call(&self, point: usize) -> Option<(libc::c_long, bool)> {
         let call = self.calls.get(point.checked_sub(1)?)?;

@@ -205,3 +205,44 @@ impl Book {
         unsafe { self.hand.span(0, HAND_BYTES) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::history::{Event, Run};
+
+    #[test]
+    fn every_journal_is_filled_to_its_end_without_a_trace_in_the_others() {
+        let volume = Volume { producers: 3, pushes: 40, pops: 50 };
+        let segment = Book::segment(volume).unwrap();
+        let book = Book::open(&segment, volume).unwrap();
+        let event = |producer, seq| Event::Hand(Run { producer, seq, n: 1, units: 1 });
+        let journals = || book.producers().chain([book.consumer()]);
+        for (journal, number) in journals().zip(0..) {
+            let mut journal = journal;
+            for seq in 0..60 {
+                journal.append(event(number, seq));
+            }
+            assert_eq!(journal.room(), 0);
+            journal.publish();
+        }
+        let hand = book.hand().iter().filter(|byte| **byte != 0).count();
+        assert_eq!(hand, 0);
+        for (journal, (number, length)) in journals().zip([(0, 40), (1, 40), (2, 40), (3, 50)]) {
+            let expected: Vec<Event> = (0..length).map(|seq| event(number, seq)).collect();
+            assert_eq!(journal.events(), expected);
+        }
+        book.add_pushed(2, 7);
+        book.add_pushed(0, 1);
+        assert_eq!([book.pushed_by(0), book.pushed_by(1), book.pushed_by(2), book.pushed()], [1, 0, 7, 8]);
+        book.clear();
+        assert!(journals().all(|journal| journal.events().is_empty()) && book.pushed() == 0);
+    }
+
+    #[test]
+    fn a_segment_that_is_too_short_is_refused() {
+        let segment = Book::segment(Volume { producers: 1, pushes: 1, pops: 1 }).unwrap();
+        let more = Volume { producers: 4, pushes: 1 << 12, pops: 1 };
+        assert!(Book::open(&segment, more).unwrap_err().to_string().starts_with("expected a book of"));
+    }
+}

@@ -5,9 +5,9 @@
 //!
 //! # Memory layout
 //! ```text
-//!   0   consumer     beat u64, count u64, step u64
+//!   0   consumer     beat u64, count u64, step u64, (total u64), recorded u64
 //! 128   ping u64     written by both in turn: the raw round trip
-//! 256   producer 0   beat u64, count u64, step u64, total u64
+//! 256   producer 0   beat u64, count u64, step u64, total u64, recorded u64
 //! 384   producer 1   the same, and so on
 //! ```
 
@@ -38,6 +38,7 @@ struct Words {
     step: Shared<AtomicU64>,
     /// A producer's.
     total: Shared<AtomicU64>,
+    recorded: Shared<AtomicU64>,
 }
 
 /// The control words; keeps the memory alive.
@@ -64,6 +65,7 @@ impl Control {
             count: word(line + 8),
             step: word(line + 16),
             total: word(line + 24),
+            recorded: word(line + 32),
         };
         let lines = (0..usize::from(producers)).map(|number| PRODUCERS + number * LINE_BYTES);
         Ok(Self {
@@ -105,6 +107,12 @@ impl Control {
         self.words(role).count.load(Ordering::Relaxed)
     }
 
+    /// How many operations the role has recorded once its messages were dealt with, as it last said.
+    pub(crate) fn recorded(&self, role: Role) -> u64 {
+        // ORD advice: Relaxed, a count and nothing more.
+        self.words(role).recorded.load(Ordering::Relaxed)
+    }
+
     /// How far the role has come on the way to its first message.
     pub(crate) fn step(&self, role: Role) -> u64 {
         // ORD run.step: Acquire <- `Control::arrive`; what the role did before that step.
@@ -124,6 +132,13 @@ impl Control {
     pub(crate) fn progress(&self, role: Role, messages: u64) {
         // ORD advice: Relaxed, a count and nothing more.
         self.words(role).count.store(messages, Ordering::Relaxed);
+        self.beat(role);
+    }
+
+    /// Says how many operations were recorded, which is a sign of life as well.
+    pub(crate) fn record(&self, role: Role, operations: u64) {
+        // ORD advice: Relaxed, a count and nothing more.
+        self.words(role).recorded.store(operations, Ordering::Relaxed);
         self.beat(role);
     }
 
@@ -179,10 +194,12 @@ mod tests {
         assert_ne!(one.address(), other.address());
         assert_eq!(TWO.map(|role| other.ended(role)), [None; 3]);
         one.progress(Role::Producer(1), 7);
+        one.record(Role::Producer(1), 5);
         one.arrive(Role::Consumer, 2);
         one.end(Role::Producer(0), 0);
         assert_eq!(TWO.map(|role| other.count(role)), [0, 7, 0]);
-        assert_eq!(TWO.map(|role| other.beats(role)), [0, 1, 1]);
+        assert_eq!(TWO.map(|role| other.recorded(role)), [0, 5, 0]);
+        assert_eq!(TWO.map(|role| other.beats(role)), [0, 2, 1]);
         assert_eq!(TWO.map(|role| other.step(role)), [0, 0, 2]);
         assert_eq!(other.ended(Role::Producer(0)), Some(0));
         assert!(!other.all_ended());

@@ -234,22 +234,24 @@ pub(super) fn send<const W: usize, const N: usize>(
     let mut batch = vec![[0; W]; N];
     let mut next = 0;
     loop {
-        let mut left = budget.next(next);
-        if left == 0 {
+        let block = budget.next(next);
+        if block == 0 {
             break;
         }
+        // Names follow each other like sequences.
+        let (mut name, mut left) = (name(number, next), block);
         while left > 0 {
             if N == 1 {
-                push(side, &mut producer, || message::make(name(number, next)))?;
-                next += 1;
+                push(side, &mut producer, || message::make(name))?;
+                name += 1;
                 left -= 1;
                 continue;
             }
             let n = left.min(N as u64);
             #[expect(clippy::cast_possible_truncation, reason = "at most `N`")]
             let batch = batch.split_at_mut(n as usize).0;
-            for (message, sequence) in batch.iter_mut().zip(next..) {
-                message::fill(message, name(number, sequence));
+            for (message, name) in batch.iter_mut().zip(name..) {
+                message::fill(message, name);
             }
             let mut fruitless = 0;
             while let Err(error) = producer.push_slice(batch) {
@@ -258,9 +260,10 @@ pub(super) fn send<const W: usize, const N: usize>(
                 }
                 side.wait(&mut fruitless);
             }
-            next += n;
+            name += n;
             left -= n;
         }
+        next += block;
         side.progress(next);
         if fault.take().is_some() {
             next = misbehave(side, next, |message| push(side, &mut producer, || *message))?;

@@ -66,7 +66,7 @@ struct Peer {
     count: u64,
     /// How long it has given no sign of life.
     still: Duration,
-    /// How long it has dealt with no message.
+    /// How long it has dealt with no message, and recorded none.
     vain: Duration,
 }
 
@@ -211,7 +211,8 @@ fn take<R: Read>(
 /// Who has not moved for too long, if anybody.
 fn stuck(peers: &mut [Peer], control: &Control, passed: Duration, patience: Duration) -> Option<String> {
     for peer in peers.iter_mut() {
-        let (beats, count) = (control.beats(peer.role), control.count(peer.role));
+        let beats = control.beats(peer.role);
+        let count = control.count(peer.role) + control.recorded(peer.role);
         peer.still = if beats == peer.beats { peer.still + passed } else { Duration::ZERO };
         peer.vain = if count == peer.count { peer.vain + passed } else { Duration::ZERO };
         (peer.beats, peer.count) = (beats, count);

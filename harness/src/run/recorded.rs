@@ -9,19 +9,19 @@
 //! A round trip is two structures, and has a book for each.
 
 use anyhow::{Context as _, Result};
-use tidewire_shm::Segment;
+use tidewire_shm::{Region, Segment};
 
-use super::plan::{Mode, Plan, Structure};
+use super::plan::{self, Mode, Plan, Structure};
 use super::side::{OVER, RECORDED, Side, share};
 use crate::history::{Book, Clock, Judgement, PopDesk, Promise, PushDesk, RESERVE, Volume, judge};
 use crate::subject::play::{Habits, Trips, consume, produce};
-use crate::subject::{Numbers, Pop, Push, Role, Shape};
+use crate::subject::{Numbers, Pop, Push, Role, Shape, Subject};
 
 /// Messages of a row, unless fewer were asked for.
 pub(crate) const MESSAGES: u64 = 200_000;
 /// Of these, as many become round trips: one takes as long as several messages.
 const TRIPS_IN: u64 = 8;
-/// Messages between two signs of life.
+/// Operations between two signs of life.
 const BLOCK: u64 = 1024;
 
 /// The environment variable under which a child inherits book `number`.
@@ -87,70 +87,71 @@ impl Books {
 pub(crate) fn record(side: &Side<'_>, structure: &dyn Structure, segments: &[Segment]) -> Result<()> {
     let plan = side.plan;
     let subject = structure.recorded(plan)?;
-    let clock = Clock::of_this_machine();
-    let mut books = (0..segments.len())
-        .map(|number| Book::open(&Segment::inherited(variable(number))?, volume(plan)))
-        .collect::<Result<Vec<_>>>()?
-        .into_iter();
-    let mut book = || books.next().context("a book for each structure");
-    let region = |number: usize| {
-        let segment = segments.get(number).context("a structure in each direction")?;
-        Ok::<_, anyhow::Error>(segment.region())
-    };
+    let open = |number| Book::open(&Segment::inherited(variable(number))?, volume(plan));
+    let books = (0..segments.len()).map(open).collect::<Result<Vec<_>>>()?;
     // Whoever is here has dropped its roles of the measured part.
     side.meet(RECORDED);
-    let mut idle = idle(side);
-    let over = |_: &Book| side.others_at(OVER);
-    let round_trip = plan.mode == Mode::RoundTrip;
-    match side.role {
-        Role::Producer(number) if round_trip => {
-            // SAFETY: the one producer of the measured part is this process, and it dropped the role.
-            let sender = unsafe { subject.sender(region(0)?, number) };
-            // SAFETY: as above, in the other direction.
-            let receiver = unsafe { subject.receiver(region(1)?, &shape(plan)) };
-            let (mut sender, mut receiver) = (sender?, receiver?);
-            let mut pushes = PushDesk::new(book()?, clock, number);
-            let mut pops = PopDesk::new(book()?, clock);
-            let (sender, receiver) = (sender.as_mut(), receiver.as_mut());
-            let mut trips = Trips { sender, pushes: &mut pushes, receiver, pops: &mut pops };
-            trips.ask(messages(plan), &mut idle)?;
-        }
-        Role::Consumer if round_trip => {
-            // SAFETY: the one consumer of the measured part is this process, and it dropped the role.
-            let receiver = unsafe { subject.receiver(region(0)?, &shape(plan)) };
-            // SAFETY: as above, in the other direction.
-            let sender = unsafe { subject.sender(region(1)?, 0) };
-            let (mut sender, mut receiver) = (sender?, receiver?);
-            let mut pops = PopDesk::new(book()?, clock);
-            let mut pushes = PushDesk::new(book()?, clock, 0);
-            let (sender, receiver) = (sender.as_mut(), receiver.as_mut());
-            let mut trips = Trips { sender, pushes: &mut pushes, receiver, pops: &mut pops };
-            trips.answer(&over, &mut idle)?;
-        }
-        Role::Producer(number) => {
-            // SAFETY: this producer of the measured part is this process, and it dropped the role.
-            let mut sender = unsafe { subject.sender(region(0)?, number) }?;
-            let mut desk = PushDesk::new(book()?, clock, number);
-            let budget = share(messages(plan), plan.producers, number);
-            let most = subject.batch(&shape(plan));
-            let only = if plan.mode == Mode::Batch32 { Push::Batch(most) } else { Push::One };
-            produce(sender.as_mut(), &mut desk, number.into(), habits(only, most, budget), &mut idle)?;
-        }
-        Role::Consumer => {
-            // SAFETY: the one consumer of the measured part is this process, and it dropped the role.
-            let mut receiver = unsafe { subject.receiver(region(0)?, &shape(plan)) }?;
-            let mut desk = PopDesk::new(book()?, clock);
-            let most = subject.batch(&shape(plan));
-            let only = match plan.mode {
-                Mode::Single => Pop::One,
-                _ => Pop::Into(most),
-            };
-            consume(receiver.as_mut(), &mut desk, habits(only, most, 0), &over, &mut idle)?;
-        }
+    let regions: Vec<_> = segments.iter().map(Segment::region).collect();
+    if plan.mode == Mode::RoundTrip {
+        trips(side, subject.as_ref(), plan::regions(regions)?, two(books)?)?;
+    } else {
+        let [region] = plan::regions(regions)?;
+        let book = books.into_iter().next().context("a book for the structure")?;
+        stream(side, subject.as_ref(), region, book)?;
     }
     // Behind everything that this side published.
     side.arrive(OVER);
     Ok(())
+}
+
+fn two(books: Vec<Book>) -> Result<[Book; 2]> {
+    books.try_into().ok().context("a book for each direction")
+}
+
+/// Messages in one direction.
+fn stream(side: &Side<'_>, subject: &dyn Subject, region: Region, book: Book) -> Result<()> {
+    let (plan, clock, mut idle) = (side.plan, Clock::of_this_machine(), idle(side));
+    let shape = shape(plan);
+    let most = subject.batch(&shape);
+    match side.role {
+        Role::Producer(number) => {
+            // SAFETY: this producer of the measured part is this process, and it dropped the role.
+            let mut sender = unsafe { subject.sender(region, number) }?;
+            let mut desk = PushDesk::new(book, clock, number);
+            let budget = share(messages(plan), plan.producers, number);
+            let only = if plan.mode == Mode::Batch32 { Push::Batch(most) } else { Push::One };
+            produce(sender.as_mut(), &mut desk, number.into(), habits(only, most, budget), &mut idle)
+        }
+        Role::Consumer => {
+            // SAFETY: the one consumer of the measured part is this process, and it dropped the role.
+            let mut receiver = unsafe { subject.receiver(region, &shape) }?;
+            let mut desk = PopDesk::new(book, clock);
+            let only = if plan.mode == Mode::Single { Pop::One } else { Pop::Into(most) };
+            let over = |_: &Book| side.others_at(OVER);
+            consume(receiver.as_mut(), &mut desk, habits(only, most, 0), &over, &mut idle)
+        }
+    }
+}
+
+/// Messages there and back.
+fn trips(side: &Side<'_>, subject: &dyn Subject, regions: [Region; 2], books: [Book; 2]) -> Result<()> {
+    let (plan, clock, mut idle) = (side.plan, Clock::of_this_machine(), idle(side));
+    let asks = side.role != Role::Consumer;
+    let ([there, back], [book_there, book_back]) = (regions, books);
+    let (out, outbook, home, homebook) =
+        if asks { (there, book_there, back, book_back) } else { (back, book_back, there, book_there) };
+    // SAFETY: the one process that had this role in the measured part is this one, and it dropped the role.
+    let mut sender = unsafe { subject.sender(out, 0) }?;
+    // SAFETY: as above.
+    let mut receiver = unsafe { subject.receiver(home, &shape(plan)) }?;
+    let (mut pushes, mut pops) = (PushDesk::new(outbook, clock, 0), PopDesk::new(homebook, clock));
+    let (sender, receiver) = (sender.as_mut(), receiver.as_mut());
+    let mut trips = Trips { sender, pushes: &mut pushes, receiver, pops: &mut pops };
+    if asks {
+        trips.ask(messages(plan), &mut idle)
+    } else {
+        trips.answer(&|_| side.others_at(OVER), &mut idle)
+    }
 }
 
 fn habits<How>(only: How, most: u32, budget: u64) -> Habits<How> {
@@ -159,7 +160,7 @@ fn habits<How>(only: How, most: u32, budget: u64) -> Habits<How> {
 
 /// Waits like the measured part, and gives signs of life.
 fn idle(side: &Side<'_>) -> impl FnMut(u64) {
-    let (mut fruitless, mut done) = (0, side.count());
+    let (mut fruitless, mut done) = (0, 0);
     move |tries| {
         if tries > 0 {
             side.wait(&mut fruitless);
@@ -168,7 +169,7 @@ fn idle(side: &Side<'_>) -> impl FnMut(u64) {
         fruitless = 0;
         done += 1;
         if done % BLOCK == 0 {
-            side.progress(done);
+            side.record(done);
         }
     }
 }

@@ -120,9 +120,9 @@ impl<'p> Side<'p> {
         self.control.others_at(self.role, step)
     }
 
-    /// Messages that this side has dealt with, as it last said.
-    pub(crate) fn count(&self) -> u64 {
-        self.control.count(self.role)
+    /// Says how many operations this side has recorded.
+    pub(crate) fn record(&self, operations: u64) {
+        self.control.record(self.role, operations);
     }
 
     /// Waits a moment because there was no room, or no message, or no peer.

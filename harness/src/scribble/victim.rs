@@ -66,10 +66,13 @@ pub(crate) enum Act {
     Chunk,
     Release,
     Length,
+    Write,
+    Update,
+    Read,
 }
 
 impl Act {
-    const NAMES: [&'static str; 12] = [
+    const NAMES: [&'static str; 15] = [
         "rest",
         "open",
         "attach",
@@ -82,6 +85,9 @@ impl Act {
         "chunk",
         "release",
         "length",
+        "write",
+        "update",
+        "read",
     ];
 
     /// The name of a stored act.

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use crate::explore::{ExploreError, Finding, Mode, Operation, StepOptions, step};
 use crate::report::complain;
+use crate::twins::seqlock_twins;
 
 mod mutants;
 mod queue;
@@ -81,7 +82,7 @@ impl Error for TwinError {
 /// [`TwinError::Explore`] if the explorer cannot run, [`TwinError::FalseAlarm`] if the correct queue is condemned.
 /// A twin that is not caught is a row, and counted.
 pub(crate) fn twins(base: &StepOptions, out: &mut dyn FnMut(TwinRow)) -> Result<TwinSummary, TwinError> {
-    for twin in queue::right() {
+    for twin in queue::right().into_iter().chain(seqlock_twins::right()) {
         for mode in twin.modes() {
             let (bad, evidence) = explore(base, twin.as_ref(), *mode)?;
             if bad {
@@ -90,7 +91,7 @@ pub(crate) fn twins(base: &StepOptions, out: &mut dyn FnMut(TwinRow)) -> Result<
         }
     }
     let mut summary = TwinSummary::default();
-    let cases = queue::cases().into_iter().chain(mutants::cases()).chain(segments::cases());
+    let cases = queue::cases().into_iter().chain(mutants::cases()).chain(segments::cases()).chain(cells());
     for Case { operation, mode, verdict } in cases {
         let (bad, evidence) = explore(base, operation.as_ref(), mode)?;
         let found = evidence.map(|finding| finding.verdict);
@@ -104,6 +105,12 @@ pub(crate) fn twins(base: &StepOptions, out: &mut dyn FnMut(TwinRow)) -> Result<
         out(TwinRow { twin: operation.structure(), checker: format!("step {mode}"), caught });
     }
     Ok(summary)
+}
+
+/// The twins of cells.
+fn cells() -> impl Iterator<Item = Case> {
+    let case = |(operation, mode, verdict): seqlock_twins::Case| Some(Case { operation: operation?, mode, verdict });
+    seqlock_twins::cases().into_iter().filter_map(case)
 }
 
 /// Whether one mode finds a twin broken, and where first.
@@ -133,7 +140,7 @@ mod tests {
             rows.push((row.twin, row.checker, row.caught));
         })
         .unwrap();
-        assert_eq!(summary, TwinSummary { caught: 17, missed: 0 }, "{rows:?}");
-        assert_eq!(rows.len(), 17);
+        assert_eq!(summary, TwinSummary { caught: 23, missed: 0 }, "{rows:?}");
+        assert_eq!(rows.len(), 23);
     }
 }

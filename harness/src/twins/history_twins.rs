@@ -30,7 +30,7 @@ pub(crate) const PREFIX: &str = "twin-";
 const LOSSY_BUNDLE: &str = "twin-bundle-lossy";
 
 /// Rounds in which a twin must be caught.
-const ROUNDS: u64 = 12;
+const ROUNDS: u64 = 60;
 /// After how long without progress a twin hangs, and the right ring.
 const TWIN_PATIENCE: Duration = Duration::from_millis(300);
 const RIGHT_PATIENCE: Duration = Duration::from_secs(5);

@@ -71,8 +71,10 @@ const THREADS: &[&str] =
     &["-p", "tidewire-ring", "--test", "threads_fixed", "--test", "threads_bytes", "--test", "threads_twin"];
 const TWIN: &[&str] = &["-p", "tidewire-ring", "--test", "threads_twin"];
 const UNITS: &[&str] = &["-p", "tidewire-ring", "-p", "tidewire-shm", "--lib"];
+/// All accesses to a cell are atomic: here the sanitizer looks at what is beside them.
+const CELLS: &[&str] = &["-p", "tidewire-seqlock", "--lib", "--test", "threads"];
 /// Not the documentation's examples: they would be built one by one.
-const ALL: &[&str] = &["-p", "tidewire-ring", "-p", "tidewire-shm", "--lib", "--tests"];
+const ALL: &[&str] = &["-p", "tidewire-ring", "-p", "tidewire-seqlock", "-p", "tidewire-shm", "--lib", "--tests"];
 
 /// The address sanitizer turns locking of memory into nothing, and these look at what is locked.
 const NO_LOCKS: &[&str] =
@@ -88,6 +90,14 @@ const LANES: &[Lane] = &[
         wanted: None,
     },
     Lane { name: "units", sanitizer: THREAD, tests: UNITS, skip: &[], environment: &[], wanted: None },
+    Lane {
+        name: "threads over one cell",
+        sanitizer: THREAD,
+        tests: CELLS,
+        skip: &[],
+        environment: &[],
+        wanted: None,
+    },
     Lane {
         name: "twin that publishes relaxed",
         sanitizer: THREAD,

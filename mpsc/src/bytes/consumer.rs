@@ -9,8 +9,9 @@ use tidewire_shm::{Liveness, Region, Trust, Trusted};
 
 use super::Record;
 use crate::error::{AttachError, CorruptLane, RecordPopError};
-use crate::poll::{LaneEnd, Poller};
+use crate::poll::Poller;
 use crate::registry::Tenure;
+use crate::seat::LaneEnd;
 use crate::stats::LaneStats;
 use crate::tuning::Tuning;
 

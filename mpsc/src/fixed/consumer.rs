@@ -10,8 +10,9 @@ use tidewire_shm::{Liveness, Region, Trust, Trusted};
 
 use super::Chunk;
 use crate::error::{AttachError, CorruptLane, PopError};
-use crate::poll::{LaneEnd, Poller};
+use crate::poll::Poller;
 use crate::registry::Tenure;
+use crate::seat::LaneEnd;
 use crate::stats::LaneStats;
 use crate::tuning::Tuning;
 

@@ -30,27 +30,12 @@ unsafe impl<V: Liveness> Liveness for FreeOnly<'_, V> {
     }
 }
 
-/// Whoever takes a role stores.
-fn require_writable<L: Trust>(core: &Core<L>) -> Result<(), AttachError> {
-    match core.region.require_writable() {
-        Ok(()) => Ok(()),
-        Err(_) => Err(Incompatible::new(Field::Access, 1, 0).into()),
-    }
-}
-
-/// Takes the consumer's role.
-pub(super) fn attach_consumer<V: Liveness, L: Trust>(core: &Core<L>, liveness: &V) -> Result<Tenure, AttachError> {
-    require_writable(core)?;
-    core.attach_consumer(liveness)
-}
-
 /// Takes a free lane (O6), which begins where its tail says.
 pub(super) fn attach_lane<V: Liveness, L: Trust>(
     core: &Core<L>,
     liveness: &V,
     grain: u64,
 ) -> Result<(usize, Tenure, Lane), AttachError> {
-    require_writable(core)?;
     // SAFETY: the words of a validated layout; the handle keeps the region.
     let make = |region: &Region<L>, parts: &Parts| unsafe { Lane::attach(region, parts, grain) };
     core.attach_lane(&FreeOnly(liveness), make)

@@ -27,7 +27,7 @@ use tidewire_ring::Owner;
 use tidewire_ring::embed::bytes::SHAPE;
 use tidewire_shm::{Liveness, Region, Trust, Trusted};
 
-use super::attach::{attach_consumer, attach_lane};
+use super::attach::attach_lane;
 use super::order::{MAX_RUN, Publisher};
 use super::places::{Places, extra_bytes};
 use super::reader::{Reader, Unit};
@@ -131,7 +131,7 @@ impl<L: Trust> Queue<L> {
     /// # Errors
     /// [`AttachError::RoleTaken`] if somebody has it, else as [`producer`](Self::producer).
     pub fn consumer<V: Liveness>(&self, liveness: &V) -> Result<Consumer<L>, AttachError> {
-        let tenure = attach_consumer(&self.core, liveness)?;
+        let tenure = self.core.attach_consumer(liveness)?;
         let core = self.core.alias();
         let capacity = core.layout.capacity;
         let unit = Unit {

@@ -35,7 +35,10 @@ impl fmt::Display for Corrupt {
                 write!(f, "corrupt queue: expected an order word of this lap or the next, found {found:#x}")
             }
             CorruptWord::Head => {
-                write!(f, "corrupt queue: expected a head at most one capacity behind the tail, found {found}")
+                write!(
+                    f,
+                    "corrupt queue: expected a head at most one capacity behind the tail, found {found}"
+                )
             }
         }
     }

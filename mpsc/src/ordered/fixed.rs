@@ -30,7 +30,7 @@ use tidewire_ring::{Owner, Tuning};
 use tidewire_shm::sync::Payload;
 use tidewire_shm::{Liveness, Region, Trust, Trusted};
 
-use super::attach::{attach_consumer, attach_lane};
+use super::attach::attach_lane;
 use super::error::{Corrupt, PopError, PushError};
 use super::lane::Lane;
 use super::order::{MAX_RUN, Publisher};
@@ -150,7 +150,7 @@ impl<T: Pod, L: Trust> Queue<T, L> {
     /// # Errors
     /// [`AttachError::RoleTaken`] if somebody has it, else as [`producer`](Self::producer).
     pub fn consumer<V: Liveness>(&self, liveness: &V) -> Result<Consumer<T, L>, AttachError> {
-        let tenure = attach_consumer(&self.core, liveness)?;
+        let tenure = self.core.attach_consumer(liveness)?;
         let core = self.core.alias();
         let capacity = core.layout.capacity;
         let unit = Unit {
@@ -554,7 +554,10 @@ impl<T, L: Trust> fmt::Debug for Queue<T, L> {
 
 impl<T, L: Trust> fmt::Debug for Producer<T, L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Producer").field("lane", &self.number).field("position", &self.lane.position()).finish_non_exhaustive()
+        f.debug_struct("Producer")
+            .field("lane", &self.number)
+            .field("position", &self.lane.position())
+            .finish_non_exhaustive()
     }
 }
 

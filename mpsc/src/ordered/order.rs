@@ -30,7 +30,6 @@ impl Entry {
     /// What a word says, whatever its lap.
     #[inline(always)]
     pub(super) fn of(word: u64) -> Self {
-        #[expect(clippy::cast_possible_truncation, reason = "eight bits")]
         let lane = (word & ((1 << LANE_BITS) - 1)) as usize;
         Self { lane, run: (word >> LANE_BITS & ((1 << RUN_BITS) - 1)) + 1 }
     }
@@ -171,10 +170,7 @@ impl Publisher {
                     let published = self.order.published(at, self.lane, run);
                     // ORD order.publish: Release -> `Reader::look`; hands over the messages of the run.
                     // ORD own: failure Relaxed, nothing is read behind it.
-                    if word
-                        .compare_exchange(found, published, Ordering::Release, Ordering::Relaxed)
-                        .is_ok()
-                    {
+                    if word.compare_exchange(found, published, Ordering::Release, Ordering::Relaxed).is_ok() {
                         self.settle(at);
                         return Ok(());
                     }
@@ -232,7 +228,7 @@ mod tests {
     use tidewire_shm::Region;
 
     fn order() -> (Region<tidewire_shm::Trusted>, Order) {
-        let region = Region::heap(8 * 1024).unwrap();
+        let region = Region::heap(8 * 1024).expect("a small region");
         // SAFETY: nothing else lies in the region, and it is returned with the words.
         let words = unsafe { region.words(0, 1024) };
         (region, Order { words, shift: 10 })

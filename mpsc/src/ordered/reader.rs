@@ -106,8 +106,9 @@ impl<L: Trust> Reader<L> {
         reader.at = reader.word(block).load(Ordering::Relaxed);
         // ORD role.free: Relaxed, as above.
         reader.taken = reader.word(block + 1).load(Ordering::Relaxed);
-        reader.seats =
-            (0..reader.core.layout.lanes).map(|lane| reader.seat(lane, block + BLOCK_HEAD_WORDS + lane)).collect();
+        reader.seats = (0..reader.core.layout.lanes)
+            .map(|lane| reader.seat(lane, block + BLOCK_HEAD_WORDS + lane))
+            .collect();
         for lane in 0..reader.seats.len() {
             reader.adopt(lane);
         }
@@ -138,8 +139,7 @@ impl<L: Trust> Reader<L> {
         let released = if fresh { 0 } else { seat.head_word.load(Ordering::Relaxed) };
         let behind = seat.head.wrapping_sub(released);
         if gone || behind > if fresh { 0 } else { capacity } || seat.head & (self.unit.grain - 1) != 0 {
-            let corrupt =
-                tidewire_ring::Corrupt { what: tidewire_ring::CorruptWord::Head, found: seat.head };
+            let corrupt = tidewire_ring::Corrupt { what: tidewire_ring::CorruptWord::Head, found: seat.head };
             self.quarantine(lane, corrupt);
         } else if behind > 0 {
             // ORD order.free: Release -> `Lane::refresh`; the former consumer's reads, which its end ordered before.
@@ -191,7 +191,8 @@ impl<L: Trust> Reader<L> {
 
     pub(super) fn tune(&mut self, tuning: tidewire_ring::Tuning) {
         self.touch = tuning.touch;
-        self.period = tuning.release_every.unwrap_or(self.unit.period).clamp(1, self.core.layout.capacity as u64);
+        self.period =
+            tuning.release_every.unwrap_or(self.unit.period).clamp(1, self.core.layout.capacity as u64);
     }
 
     /// The lane of the next message, at the start of a call: what earlier calls handed out may be released. Says also
@@ -222,12 +223,19 @@ impl<L: Trust> Reader<L> {
     /// Looks at the word of the next run. On success something is left of it.
     #[inline(always)]
     fn look<const START: bool>(&mut self) -> Result<(), PopError> {
-        // ORD order.publish: Acquire <- `Publisher::publish`; the messages of the run are filled.
-        let found = self.order.word(self.at).load(Ordering::Acquire);
-        if self.order.laps(found, self.at) == 1 && self.admit(found) {
-            return Ok(());
+        let mut passed = 0;
+        loop {
+            // ORD order.publish: Acquire <- `Publisher::publish`; the messages of the run are filled.
+            let found = self.order.word(self.at).load(Ordering::Acquire);
+            if self.order.laps(found, self.at) == 1 && self.admit(found) {
+                return Ok(());
+            }
+            self.pass_over(found, START && passed == 0)?;
+            passed += 1;
+            if passed > self.order.len() {
+                return Err(PopError::Empty);
+            }
         }
-        self.look_slow::<START>(found)
     }
 
     /// Takes up the run of a published word, if it can be.
@@ -245,41 +253,32 @@ impl<L: Trust> Reader<L> {
         true
     }
 
-    /// Nothing there, or nothing that can be taken: passes over the runs of lanes that are out of use.
+    /// Goes on behind a run that cannot be taken, because its lane is out of use, now if not before. If there is no run,
+    /// everything taken is released by a call that has handed out nothing.
     #[cold]
     #[inline(never)]
-    fn look_slow<const START: bool>(&mut self, mut found: u64) -> Result<(), PopError> {
-        for _ in 0..=self.order.len() {
-            if let Some(corrupt) = self.corrupt {
-                return Err(PopError::Corrupt(corrupt));
-            }
-            match self.order.laps(found, self.at) {
-                0 => break,
-                1 if self.admit(found) => return Ok(()),
-                1 if Entry::of(found).lane < self.seats.len() => self.pass_over(found),
-                _ => {
-                    let corrupt = Corrupt { what: CorruptWord::Order, found };
-                    return Err(PopError::Corrupt(self.latch(corrupt)));
+    fn pass_over(&mut self, found: u64, start: bool) -> Result<(), PopError> {
+        if let Some(corrupt) = self.corrupt {
+            return Err(PopError::Corrupt(corrupt));
+        }
+        let Entry { lane, run } = Entry::of(found);
+        match self.order.laps(found, self.at) {
+            0 => {
+                if start {
+                    self.release();
                 }
+                return Err(PopError::Empty);
             }
-            // ORD order.publish: Acquire <- `Publisher::publish`; the messages of the run are filled.
-            found = self.order.word(self.at).load(Ordering::Acquire);
+            1 if lane < self.seats.len() && run > self.taken => {}
+            _ => return Err(PopError::Corrupt(self.latch(Corrupt { what: CorruptWord::Order, found }))),
         }
-        if START {
-            self.release();
-        }
-        Err(PopError::Empty)
-    }
-
-    /// Goes on behind a run that cannot be taken: its lane is out of use, now if not before.
-    fn pass_over(&mut self, found: u64) {
-        let Entry { lane, .. } = Entry::of(found);
         if self.open_seat(lane).is_some() {
             let what = tidewire_ring::CorruptWord::Tail;
             self.quarantine(lane, tidewire_ring::Corrupt { what, found });
         }
         self.next_run();
         self.unreleased += 1;
+        Ok(())
     }
 
     fn next_run(&mut self) {
@@ -400,7 +399,9 @@ impl<L: Trust> Reader<L> {
 
     /// All lanes out of use.
     pub(super) fn quarantined(&self) -> impl Iterator<Item = CorruptLane> + '_ {
-        (0..).zip(&self.seats).filter_map(|(lane, seat)| seat.out.map(|corrupt| CorruptLane { lane, corrupt }))
+        (0..)
+            .zip(&self.seats)
+            .filter_map(|(lane, seat)| seat.out.map(|corrupt| CorruptLane { lane, corrupt }))
     }
 
     /// Whether nothing is published that was not taken; a fresh look.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test helper")]
 
 use std::collections::BTreeSet;
+use std::mem::ManuallyDrop;
 use std::sync::{Arc, Mutex};
 
 use tidewire_mpsc::{
@@ -80,7 +81,13 @@ pub(crate) trait Kind {
     fn push(producer: &mut Self::Producer, number: u64) -> bool;
     /// All or none, with one publication.
     fn push_batch(producer: &mut Self::Producer, numbers: &[u64]) -> bool;
-    fn pop(consumer: &mut Self::Consumer) -> Result<u64, Empty>;
+    /// A message that may be anything: its number, and whether the rest of it is as it should be.
+    fn pop_any(consumer: &mut Self::Consumer) -> Result<(u64, bool), Empty>;
+    fn pop(consumer: &mut Self::Consumer) -> Result<u64, Empty> {
+        let (number, whole) = Self::pop_any(consumer)?;
+        assert!(whole, "torn");
+        Ok(number)
+    }
     fn peek(consumer: &mut Self::Consumer) -> Result<(), Empty>;
     /// Up to `n` of one lane, copied or in place.
     fn pop_some(consumer: &mut Self::Consumer, n: usize, in_place: bool) -> Result<Vec<u64>, Empty>;
@@ -148,8 +155,8 @@ impl Kind for Slots {
         producer.push_slice(numbers).is_ok()
     }
 
-    fn pop(consumer: &mut Self::Consumer) -> Result<u64, Empty> {
-        consumer.pop().map_err(|PopError::Empty| Empty)
+    fn pop_any(consumer: &mut Self::Consumer) -> Result<(u64, bool), Empty> {
+        consumer.pop().map(|number| (number, true)).map_err(|PopError::Empty| Empty)
     }
 
     fn peek(consumer: &mut Self::Consumer) -> Result<(), Empty> {
@@ -203,9 +210,15 @@ fn text(number: u64) -> Vec<u8> {
     text
 }
 
+fn any_number(text: &[u8]) -> (u64, bool) {
+    let Some(start) = text.first_chunk::<8>() else { return (0, false) };
+    let number = u64::from_le_bytes(*start);
+    (number, text == self::text(number))
+}
+
 fn number(text: &[u8]) -> u64 {
-    let number = u64::from_le_bytes(text.get(..8).unwrap().try_into().unwrap());
-    assert_eq!(text, self::text(number), "torn");
+    let (number, whole) = any_number(text);
+    assert!(whole, "torn: {text:?}");
     number
 }
 
@@ -267,10 +280,10 @@ impl Kind for Records {
         batch.commit() == numbers.len()
     }
 
-    fn pop(consumer: &mut Self::Consumer) -> Result<u64, Empty> {
-        let mut to = [0; 64];
+    fn pop_any(consumer: &mut Self::Consumer) -> Result<(u64, bool), Empty> {
+        let mut to = [0; 4096];
         match consumer.pop_into(&mut to) {
-            Ok(n) => Ok(number(to.get(..n).unwrap())),
+            Ok(n) => Ok(any_number(to.get(..n).unwrap())),
             Err(RecordPopError::Empty) => Err(Empty),
             Err(error @ RecordPopError::BufferTooSmall { .. }) => panic!("{error}"),
         }
@@ -283,7 +296,7 @@ impl Kind for Records {
         assert_eq!(consumer.pop_into(&mut [0; 7]), Err(RecordPopError::BufferTooSmall { needed }));
         let kept = consumer.pop().unwrap();
         assert_eq!(kept.len(), len);
-        std::mem::forget(kept);
+        let _kept = ManuallyDrop::new(kept);
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use tidewire_shm::{Liveness, Region, Unleased};
 
 use crate::leases::Leases;
 use crate::model::{at_every_step, model, model_that_shows};
-use crate::{of, pop, queue, rest};
+use crate::{Gate, of, pop, queue, rest};
 
 /// A queue over memory that an older one used: the positions of its lane are not zero.
 fn over_an_old_one<V: Liveness>(lanes: u32) -> Queue<u64> {
@@ -31,15 +31,22 @@ fn over_an_old_one<V: Liveness>(lanes: u32) -> Queue<u64> {
 /// The first owner of a lane prepares it; the consumer never sees what lay there before.
 #[test]
 fn what_an_older_queue_left_is_never_seen() {
-    model_that_shows(&["popped", "nothing"], |shown| {
+    model_that_shows(&["found early", "popped", "nothing"], |shown| {
         let queue = over_an_old_one::<Unleased>(1);
         let mut consumer = queue.consumer(&Unleased).unwrap();
+        let (gate, here) = (Gate::new(), Gate::new());
+        let (outside, inside) = (gate.clone(), here.clone());
         let attaching = thread::spawn(move || {
+            outside.pass();
             let mut producer = queue.producer(&Unleased).unwrap();
+            inside.pass();
             assert_eq!(producer.position(), 0);
             producer.push(10).unwrap();
         });
+        gate.pass();
+        here.pass();
         consumer.rescan();
+        shown.note_if(consumer.last_lane().is_some() && consumer.is_empty(), "found early");
         let mut got: Vec<u64> = (0..2).filter_map(|_| pop(&mut consumer)).collect();
         shown.note(if got.is_empty() { "nothing" } else { "popped" });
         attaching.join().unwrap();
@@ -93,11 +100,15 @@ fn the_next_owner_starts_where_the_first_one_ended() {
 fn of_two_attachers_each_gets_a_lane_of_its_own_or_is_refused() {
     for lanes in [1, 2] {
         model(move || {
-            let queue = Arc::new(queue::<Unleased>(lanes, 2, Delivery::AtLeastOnce));
+            let (queue, gate) = (Arc::new(queue::<Unleased>(lanes, 2, Delivery::AtLeastOnce)), Gate::new());
             let other = thread::spawn({
-                let queue = Arc::clone(&queue);
-                move || queue.producer(&Unleased)
+                let (queue, gate) = (Arc::clone(&queue), gate.clone());
+                move || {
+                    gate.pass();
+                    queue.producer(&Unleased)
+                }
             });
+            gate.pass();
             let results = [queue.producer(&Unleased), other.join().unwrap()];
             let got: Vec<u32> = results.iter().flatten().map(|producer| producer.lane()).collect();
             assert_eq!(got.len(), lanes as usize);
@@ -120,10 +131,16 @@ fn a_lane_that_leaves_the_rota_is_not_forgotten() {
         first.push(10).unwrap();
         assert_eq!(pop(&mut consumer), Some(10));
         drop(first);
+        let (gate, here) = (Gate::new(), Gate::new());
+        let (outside, inside) = (gate.clone(), here.clone());
         let attaching = thread::spawn(move || {
+            outside.pass();
             let mut second = queue.producer(&Unleased).unwrap();
+            inside.pass();
             second.push(20).unwrap();
         });
+        gate.pass();
+        here.pass();
         consumer.rescan();
         shown.note(if consumer.last_lane().is_none() { "left" } else { "kept" });
         attaching.join().unwrap();
@@ -138,10 +155,15 @@ fn detach_and_drain() {
         let queue = queue::<Unleased>(1, 2, Delivery::AtLeastOnce);
         let mut consumer = queue.consumer(&Unleased).unwrap();
         let mut producer = queue.producer(&Unleased).unwrap();
+        let gate = Gate::new();
+        let outside = gate.clone();
         let leaving = thread::spawn(move || {
+            outside.pass();
             producer.push(10).unwrap();
+            outside.pass();
             producer.push(11).unwrap();
         });
+        gate.pass();
         let mut got: Vec<u64> = pop(&mut consumer).into_iter().collect();
         consumer.rescan();
         let free = consumer.lanes().all(|lane| lane.state == LaneState::Free);
@@ -166,10 +188,12 @@ fn a_producer_killed_at_any_step_leaves_a_prefix_and_a_usable_lane() {
     at_every_step(|step| {
         let (queue, leases) = (Arc::new(over_an_old_one::<Leases>(1)), Leases::new());
         let mut consumer = queue.consumer(&leases).unwrap();
+        let gate = Gate::new();
         let dying = thread::spawn({
-            let (queue, leases) = (Arc::clone(&queue), leases.clone());
+            let (queue, leases, gate) = (Arc::clone(&queue), leases.clone(), gate.clone());
             move || {
                 let mut pushed = 0;
+                gate.pass();
                 let outcome = hook::killed_after(step, || {
                     let mut producer = queue.producer(&leases).unwrap();
                     for message in 10..12 {
@@ -181,6 +205,8 @@ fn a_producer_killed_at_any_step_leaves_a_prefix_and_a_usable_lane() {
                 (pushed, outcome.is_none())
             }
         });
+        gate.pass();
+        consumer.rescan();
         let mut got: Vec<u64> = (0..2).filter_map(|_| pop(&mut consumer)).collect();
         let (pushed, killed) = dying.join().unwrap();
         got.extend(rest(&mut consumer));

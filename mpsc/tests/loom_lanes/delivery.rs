@@ -8,7 +8,7 @@ use tidewire_shm::sync::hook;
 
 use crate::leases::Leases;
 use crate::model::at_every_step;
-use crate::{queue, rest};
+use crate::{Gate, queue, rest};
 
 /// Kills a consumer at each step of some work, while a producer pushes; gives what it returned and what a successor
 /// sees to `judge`.
@@ -21,10 +21,12 @@ pub(crate) fn killed_consumer(
         let (queue, leases) = (Arc::new(queue::<Leases>(1, 4, delivery)), Leases::new());
         let mut producer = queue.producer(&leases).unwrap();
         producer.push(10).unwrap();
+        let gate = Gate::new();
         let dying = thread::spawn({
-            let (queue, leases) = (Arc::clone(&queue), leases.clone());
+            let (queue, leases, gate) = (Arc::clone(&queue), leases.clone(), gate.clone());
             move || {
                 let mut returned = Vec::new();
+                gate.pass();
                 let killed = hook::killed_after(step, || {
                     let mut consumer = queue.consumer(&leases).unwrap();
                     work(&mut consumer, &mut returned);
@@ -33,6 +35,7 @@ pub(crate) fn killed_consumer(
                 (returned, killed.is_none())
             }
         });
+        gate.pass();
         producer.push(11).unwrap();
         producer.push(12).unwrap();
         let (returned, killed) = dying.join().unwrap();

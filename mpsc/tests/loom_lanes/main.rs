@@ -20,13 +20,32 @@ mod leases;
 #[allow(dead_code, reason = "shared with the models of the rings")]
 mod model;
 mod reclaim;
+mod records;
 mod stream;
 mod takeover;
 mod twins;
 
+use std::sync::Arc;
+
+use loom::sync::atomic::{AtomicU64, Ordering};
 use tidewire_mpsc::fixed::{Consumer, Queue};
 use tidewire_mpsc::{Delivery, Options, PopError};
 use tidewire_shm::{Liveness, Region};
+
+/// Where threads meet, so that loom tries every order of what they do next: it switches threads only where they access
+/// the same object, and finds only some of the orders by itself. It orders nothing in the model.
+#[derive(Clone, Debug)]
+struct Gate(Arc<AtomicU64>);
+
+impl Gate {
+    fn new() -> Self {
+        Self(Arc::new(AtomicU64::new(0)))
+    }
+
+    fn pass(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
 
 /// A queue in the models.
 fn queue<V: Liveness>(lanes: u32, capacity: usize, delivery: Delivery) -> Queue<u64> {

@@ -8,7 +8,7 @@ use tidewire_shm::sync::hook;
 
 use crate::leases::Leases;
 use crate::model::{at_every_step, model, model_that_shows};
-use crate::{pop, queue, rest};
+use crate::{Gate, pop, queue, rest};
 
 /// A queue with one lane whose owner pushed 10 and was killed.
 fn with_a_dead_owner(leases: &Leases) -> Arc<tidewire_mpsc::fixed::Queue<u64>> {
@@ -37,14 +37,17 @@ fn reclaim_against_attach() {
         let leases = Leases::new();
         let queue = with_a_dead_owner(&leases);
         let mut consumer = queue.consumer(&leases).unwrap();
+        let gate = Gate::new();
         let attaching = thread::spawn({
-            let (queue, leases) = (Arc::clone(&queue), leases.clone());
+            let (queue, leases, gate) = (Arc::clone(&queue), leases.clone(), gate.clone());
             move || {
+                gate.pass();
                 let mut producer = queue.producer(&leases).ok()?;
                 producer.push(20).unwrap();
                 Some(producer)
             }
         });
+        gate.pass();
         let reclaimed = consumer.reclaim(&leases).unwrap();
         let mut got: Vec<u64> = pop(&mut consumer).into_iter().collect();
         let attached = attaching.join().unwrap();
@@ -64,10 +67,15 @@ fn of_two_reclaimers_one_does_it() {
     model_that_shows(&["mine", "other"], |shown| {
         let leases = Leases::new();
         let queue = with_a_dead_owner(&leases);
+        let gate = Gate::new();
         let other = thread::spawn({
-            let (queue, leases) = (Arc::clone(&queue), leases.clone());
-            move || queue.reclaim(&leases).unwrap()
+            let (queue, leases, gate) = (Arc::clone(&queue), leases.clone(), gate.clone());
+            move || {
+                gate.pass();
+                queue.reclaim(&leases).unwrap()
+            }
         });
+        gate.pass();
         let mine = queue.reclaim(&leases).unwrap();
         let other = other.join().unwrap();
         shown.note(if mine == 1 { "mine" } else { "other" });
@@ -84,14 +92,17 @@ fn a_reclaimer_killed_at_any_step_is_followed() {
     at_every_step(|step| {
         let leases = Leases::new();
         let queue = with_a_dead_owner(&leases);
+        let gate = Gate::new();
         let dying = thread::spawn({
-            let (queue, leases) = (Arc::clone(&queue), leases.clone());
+            let (queue, leases, gate) = (Arc::clone(&queue), leases.clone(), gate.clone());
             move || {
+                gate.pass();
                 let killed = hook::killed_after(step, || queue.reclaim(&leases).unwrap()).is_none();
                 leases.bury();
                 killed
             }
         });
+        gate.pass();
         let early = queue.producer(&leases).ok();
         let killed = dying.join().unwrap();
         let mut producer = match early {
@@ -112,13 +123,16 @@ fn the_living_keep_their_lane() {
         let leases = Leases::new();
         let queue = Arc::new(queue::<Leases>(1, 2, Delivery::AtLeastOnce));
         let mut owner = queue.producer(&leases).unwrap();
+        let gate = Gate::new();
         let taking = thread::spawn({
-            let (queue, leases) = (Arc::clone(&queue), leases.clone());
+            let (queue, leases, gate) = (Arc::clone(&queue), leases.clone(), gate.clone());
             move || {
+                gate.pass();
                 assert_eq!(queue.reclaim(&leases), Ok(0));
                 queue.producer(&leases).unwrap_err()
             }
         });
+        gate.pass();
         owner.push(10).unwrap();
         assert_eq!(taking.join().unwrap(), AttachError::LanesExhausted { lanes: 1, corrupt: 0 });
         assert_eq!(queue.producer_owner(0), Some(owner.owner()));

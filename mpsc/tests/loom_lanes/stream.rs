@@ -6,7 +6,7 @@ use tidewire_ring::PushError;
 use tidewire_shm::Unleased;
 
 use crate::model::model_that_shows;
-use crate::{of, pop, queue, rest};
+use crate::{Gate, of, pop, queue, rest};
 
 const BOTH: [Delivery; 2] = [Delivery::AtLeastOnce, Delivery::AtMostOnce];
 
@@ -60,16 +60,20 @@ fn two_producers_attach_and_push() {
             let mut consumer = queue.consumer(&Unleased).unwrap();
             consumer.tune(Tuning::default().budget(budget));
             let mut first = queue.producer(&Unleased).unwrap();
+            let gate = Gate::new();
             let one = thread::spawn(move || {
                 first.push(10).unwrap();
                 first.push(11).unwrap();
             });
+            let here = gate.clone();
             let two = thread::spawn(move || {
+                here.pass();
                 let mut second = queue.producer(&Unleased).unwrap();
                 second.push(20).unwrap();
                 drop(second);
                 queue
             });
+            gate.pass();
             let mut got: Vec<u64> = (0..2).filter_map(|_| pop(&mut consumer)).collect();
             shown.note_if(got.first() == Some(&10), "first");
             shown.note_if(got.first() == Some(&20), "second");
@@ -119,9 +123,11 @@ fn a_lane_that_is_left_is_released() {
         let mut consumer = queue.consumer(&Unleased).unwrap();
         first.push(10).unwrap();
         second.push(20).unwrap();
+        let gate = Gate::new();
         let pushing = thread::spawn({
-            let shown = shown.clone();
+            let (shown, gate) = (shown.clone(), gate.clone());
             move || {
+                gate.pass();
                 let more = first.push(11).is_ok();
                 shown.note(if more { "room" } else { "full" });
                 (first, more)
@@ -129,6 +135,7 @@ fn a_lane_that_is_left_is_released() {
         });
         let mut got: Vec<u64> = (0..2).filter_map(|_| pop(&mut consumer)).collect();
         assert_eq!(got.len(), 2);
+        gate.pass();
         got.extend(pop(&mut consumer));
         let (mut first, more) = pushing.join().unwrap();
         got.extend(rest(&mut consumer));

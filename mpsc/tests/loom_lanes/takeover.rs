@@ -7,7 +7,7 @@ use tidewire_mpsc::{AttachError, Delivery};
 
 use crate::leases::Leases;
 use crate::model::model_that_shows;
-use crate::{pop, queue, rest};
+use crate::{Gate, pop, queue, rest};
 
 /// The role goes from hand to hand while a producer works: nothing lost, nothing twice where the first one ended in
 /// order.
@@ -19,7 +19,10 @@ fn a_consumer_that_ends_in_order_is_followed_without_repetition() {
             let mut producer = queue.producer(&leases).unwrap();
             let mut first = queue.consumer(&leases).unwrap();
             producer.push(10).unwrap();
+            let gate = Gate::new();
+            let outside = gate.clone();
             let ending = thread::spawn(move || {
+                outside.pass();
                 let got = pop(&mut first);
                 drop(first);
                 got

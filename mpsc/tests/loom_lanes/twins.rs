@@ -10,7 +10,7 @@ use tidewire_mpsc::Delivery;
 use crate::delivery::killed_consumer;
 use crate::leases::Liar;
 use crate::model::model;
-use crate::{queue, rest};
+use crate::{Gate, queue, rest};
 
 /// Whether a model reports something.
 fn reported(body: impl FnOnce()) -> bool {
@@ -24,7 +24,13 @@ fn reclaiming_the_living_is_reported() {
         model(|| {
             let queue = Arc::new(queue::<Liar>(1, 2, Delivery::AtLeastOnce));
             let mut victim = queue.producer(&Liar).unwrap();
-            let alive = thread::spawn(move || victim.push(10).unwrap());
+            let gate = Gate::new();
+            let outside = gate.clone();
+            let alive = thread::spawn(move || {
+                outside.pass();
+                victim.push(10).unwrap();
+            });
+            gate.pass();
             let mut thief = queue.producer(&Liar).unwrap();
             thief.push(20).unwrap();
             alive.join().unwrap();

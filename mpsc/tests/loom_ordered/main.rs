@@ -24,9 +24,11 @@ mod publish;
 mod reclaim;
 mod takeover;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 
 use leases::Leases;
+use loom::sync::atomic::{AtomicU64, Ordering};
 use tidewire_mpsc::ordered::PopError;
 use tidewire_mpsc::ordered::fixed::{Consumer, Queue};
 use tidewire_mpsc::{Delivery, Options};
@@ -44,6 +46,41 @@ fn pop(consumer: &mut Consumer<u64>) -> Option<u64> {
         Ok(message) => Some(message),
         Err(PopError::Empty) => None,
         Err(PopError::Corrupt(corrupt)) => panic!("{corrupt}"),
+    }
+}
+
+/// What happened in some schedule of several models.
+#[derive(Clone, Debug, Default)]
+struct Seen(Arc<Mutex<BTreeSet<&'static str>>>);
+
+impl Seen {
+    fn note(&self, what: &'static str) {
+        self.0.lock().unwrap().insert(what);
+    }
+
+    /// Each of these did, and nothing else.
+    fn assert(&self, expected: &[&'static str]) {
+        assert_eq!(*self.0.lock().unwrap(), expected.iter().copied().collect());
+    }
+}
+
+/// A word that loom tries all orders of: it goes back only to the last access to an object before a store, so that a
+/// producer, which loads an order word before it stores there, hides the consumer's look from it. Producers pass the
+/// gate behind a push, the consumer opens it before a look; neither orders anything.
+#[derive(Clone, Debug)]
+struct Gate(Arc<AtomicU64>);
+
+impl Gate {
+    fn new() -> Self {
+        Self(Arc::new(AtomicU64::new(0)))
+    }
+
+    fn open(&self) {
+        self.0.store(1, Ordering::Relaxed);
+    }
+
+    fn pass(&self) {
+        self.0.load(Ordering::Relaxed);
     }
 }
 

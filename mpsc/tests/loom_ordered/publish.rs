@@ -8,7 +8,7 @@ use tidewire_mpsc::Delivery;
 use tidewire_mpsc::ordered::PushError;
 
 use crate::model::model_that_shows;
-use crate::{of, pop, queue, rest};
+use crate::{Gate, of, pop, queue, rest};
 
 /// Two producers and the consumer: what both pushed comes once and in the order of each.
 #[test]
@@ -17,11 +17,23 @@ fn two_producers_make_one_order() {
         let (queue, leases) = queue(2, 2, Delivery::AtLeastOnce);
         let (mut a, mut b) = (queue.producer(&leases).unwrap(), queue.producer(&leases).unwrap());
         let mut consumer = queue.consumer(&leases).unwrap();
-        let first = thread::spawn(move || {
-            a.push(10).unwrap();
-            a.push(11).unwrap();
+        let gate = Gate::new();
+        let first = thread::spawn({
+            let gate = gate.clone();
+            move || {
+                a.push(10).unwrap();
+                gate.pass();
+                a.push(11).unwrap();
+            }
         });
-        let second = thread::spawn(move || b.push(20).unwrap());
+        let second = thread::spawn({
+            let gate = gate.clone();
+            move || {
+                b.push(20).unwrap();
+                gate.pass();
+            }
+        });
+        gate.open();
         let mut got: Vec<u64> = (0..2).filter_map(|_| pop(&mut consumer)).collect();
         shown.note_if(!got.is_empty(), "seen early");
         first.join().unwrap();
@@ -70,8 +82,22 @@ fn a_batch_is_one_place_in_the_order() {
         let (queue, leases) = queue(2, 2, Delivery::AtLeastOnce);
         let (mut a, mut b) = (queue.producer(&leases).unwrap(), queue.producer(&leases).unwrap());
         let mut consumer = queue.consumer(&leases).unwrap();
-        let first = thread::spawn(move || a.push_slice(&[10, 11]).unwrap());
-        let second = thread::spawn(move || b.push(20).unwrap());
+        let gate = Gate::new();
+        let first = thread::spawn({
+            let gate = gate.clone();
+            move || {
+                a.push_slice(&[10, 11]).unwrap();
+                gate.pass();
+            }
+        });
+        let second = thread::spawn({
+            let gate = gate.clone();
+            move || {
+                b.push(20).unwrap();
+                gate.pass();
+            }
+        });
+        gate.open();
         let mut got = Vec::new();
         let mut some = [0; 2];
         if let Ok(n) = consumer.pop_into(&mut some) {
@@ -91,7 +117,7 @@ fn a_batch_is_one_place_in_the_order() {
 /// Lanes of one slot, two order words: every push but the first comes after a release and into a later lap.
 #[test]
 fn laps_do_not_overrun() {
-    model_that_shows(&["full", "pushed again"], |shown| {
+    model_that_shows(&["full", "pushed again", "seen early"], |shown| {
         let (queue, leases) = queue(2, 1, Delivery::AtMostOnce);
         let (mut a, mut b) = (queue.producer(&leases).unwrap(), queue.producer(&leases).unwrap());
         let mut consumer = queue.consumer(&leases).unwrap();
@@ -101,8 +127,17 @@ fn laps_do_not_overrun() {
             Err(PushError::Full) => false,
             Err(error) => panic!("{error}"),
         });
-        let second = thread::spawn(move || b.push(20).unwrap());
+        let gate = Gate::new();
+        let second = thread::spawn({
+            let gate = gate.clone();
+            move || {
+                b.push(20).unwrap();
+                gate.pass();
+            }
+        });
+        gate.open();
         let mut got: Vec<u64> = (0..2).filter_map(|_| pop(&mut consumer)).collect();
+        shown.note_if(got.contains(&20), "seen early");
         let again = first.join().unwrap();
         shown.note(if again { "pushed again" } else { "full" });
         second.join().unwrap();
@@ -116,7 +151,7 @@ fn laps_do_not_overrun() {
 /// A producer that was away for several laps, and a hint from then, find the first free place.
 #[test]
 fn a_producer_that_was_away_for_laps_finds_the_place() {
-    model_that_shows(&["first before second", "second before first"], |shown| {
+    model_that_shows(&["first before second", "second before first", "seen early"], |shown| {
         let (queue, leases) = queue(2, 2, Delivery::AtLeastOnce);
         let (mut a, mut b) = (queue.producer(&leases).unwrap(), queue.producer(&leases).unwrap());
         let mut consumer = queue.consumer(&leases).unwrap();
@@ -125,16 +160,45 @@ fn a_producer_that_was_away_for_laps_finds_the_place() {
             assert_eq!(pop(&mut consumer), Some(i));
             assert_eq!(pop(&mut consumer), None);
         }
+        let gate = Gate::new();
         let first = thread::spawn(move || a.push(10).unwrap());
-        let second = thread::spawn(move || {
-            b.push(20).unwrap();
-            b.push(21).unwrap();
+        let second = thread::spawn({
+            let gate = gate.clone();
+            move || {
+                b.push(20).unwrap();
+                gate.pass();
+                b.push(21).unwrap();
+            }
         });
-        let mut got: Vec<u64> = (0..1).filter_map(|_| pop(&mut consumer)).collect();
+        gate.open();
+        let mut got: Vec<u64> = pop(&mut consumer).into_iter().collect();
+        shown.note_if(!got.is_empty(), "seen early");
         first.join().unwrap();
         second.join().unwrap();
         got.extend(rest(&mut consumer));
         assert_eq!((of(&got, 10), of(&got, 20)), (vec![10], vec![20, 21]));
         shown.note(if got[0] == 10 { "first before second" } else { "second before first" });
+    });
+}
+
+/// A lane that went from hand to hand has the room that the consumer gave meanwhile.
+#[test]
+fn the_next_owner_of_a_lane_starts_with_its_room() {
+    model_that_shows(&["room", "no room"], |shown| {
+        let (queue, leases) = queue(1, 1, Delivery::AtMostOnce);
+        let mut consumer = queue.consumer(&leases).unwrap();
+        queue.producer(&leases).unwrap().push(10).unwrap();
+        let attaching = thread::spawn({
+            let (queue, leases) = (Arc::clone(&queue), leases.clone());
+            move || {
+                let mut next = queue.producer(&leases).unwrap();
+                // The look at attach decides; a second one would hide it.
+                next.is_empty() && next.push(11).is_ok()
+            }
+        });
+        assert_eq!(pop(&mut consumer), Some(10));
+        let again = attaching.join().unwrap();
+        shown.note(if again { "room" } else { "no room" });
+        assert_eq!(rest(&mut consumer), if again { vec![11] } else { vec![] });
     });
 }

@@ -16,7 +16,8 @@ fn an_attacher_meets_a_reclaim() {
         let mut consumer = queue.consumer(&leases).unwrap();
         dead.push(10).unwrap();
         // Its push of two is cut off behind the compare-exchange: the slots, the two looks at the word, then the end.
-        let killed = thread::spawn(move || hook::killed_after(3, move || dead.push_slice(&[11, 12])).is_none());
+        let killed =
+            thread::spawn(move || hook::killed_after(3, move || dead.push_slice(&[11, 12])).is_none());
         assert!(killed.join().unwrap());
         leases.bury();
         let attaching = thread::spawn({
@@ -57,7 +58,9 @@ fn a_reclaim_killed_anywhere_is_done_again() {
         dead.push(11).unwrap();
         assert_eq!(pop(&mut victim), Some(10));
         let lane = dead.lane();
-        assert!(thread::spawn(move || hook::killed_after(3, move || dead.push(12)).is_none()).join().unwrap());
+        assert!(
+            thread::spawn(move || hook::killed_after(3, move || dead.push(12)).is_none()).join().unwrap()
+        );
         leases.bury();
         let dying = thread::spawn({
             let leases = leases.clone();

@@ -18,7 +18,10 @@ impl<'a> Sweep<'a> {
             let Some(beside) = self.path_beside(ahead_at, behind, touching_only)? else {
                 continue;
             };
-            for beside_point in beside.stops(touching_only) {
+            let rounds = self.operation.rounds();
+            for beside_point in
+                beside.stops(touching_only).into_iter().filter(|at| beside.is_within(*at, rounds))
+            {
                 if self.row.cut {
                     return Ok(());
                 }

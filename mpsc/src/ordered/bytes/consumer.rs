@@ -57,7 +57,9 @@ impl<L: Trust> Consumer<L> {
     pub fn pop_into(&mut self, to: &mut [u8]) -> Result<usize, RecordPopError> {
         let (data, message) = self.message()?;
         let Some(to) = to.get_mut(..message.len) else {
-            return Err(RecordPopError::BufferTooSmall { needed: u32::try_from(message.len).unwrap_or(u32::MAX) });
+            return Err(RecordPopError::BufferTooSmall {
+                needed: u32::try_from(message.len).unwrap_or(u32::MAX),
+            });
         };
         // SAFETY: O3: the record is published; it was validated against the data.
         unsafe { data.read_bytes(message.offset, to.as_mut_ptr(), message.len) };
@@ -95,7 +97,10 @@ impl<L: Trust> Consumer<L> {
             let (seat, _) = self.reader.next()?;
             // SAFETY: O3: the reader says that a record is published at the lane's head.
             match unsafe { self.records.message(&seat.data, seat.head) } {
-                #[cfg_attr(not(loom), allow(clippy::clone_on_copy, reason = "under loom it is a counted handle"))]
+                #[cfg_attr(
+                    not(loom),
+                    allow(clippy::clone_on_copy, reason = "under loom it is a counted handle")
+                )]
                 Ok(message) => return Ok((seat.data.clone(), message)),
                 // At most once for each lane.
                 Err(corrupt) => self.reader.quarantine_current(corrupt),

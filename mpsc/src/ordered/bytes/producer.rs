@@ -46,7 +46,13 @@ impl<L: Trust> Drop for Producer<L> {
 }
 
 impl<L: Trust> Producer<L> {
-    pub(super) fn new(core: Core<L>, number: usize, tenure: Tenure, lane: Lane, publisher: Publisher) -> Self {
+    pub(super) fn new(
+        core: Core<L>,
+        number: usize,
+        tenure: Tenure,
+        lane: Lane,
+        publisher: Publisher,
+    ) -> Self {
         let parts = core.layout.lane(number);
         // SAFETY: data of a validated layout; the handle keeps the region.
         let data = unsafe { core.region.payload(parts.data_offset, parts.capacity) };
@@ -82,7 +88,9 @@ impl<L: Trust> Producer<L> {
     #[inline(always)]
     fn place(&mut self, len: usize, ahead: usize) -> Result<Place, RecordPushError> {
         if len > self.max_record() {
-            return Err(RecordPushError::TooLong { max: u32::try_from(self.max_record()).unwrap_or(u32::MAX) });
+            return Err(RecordPushError::TooLong {
+                max: u32::try_from(self.max_record()).unwrap_or(u32::MAX),
+            });
         }
         let start = self.lane.position().wrapping_add(ahead as u64);
         let place = self.records.place(&self.data, start, len);
@@ -222,7 +230,10 @@ impl<L: Trust> Batch<'_, L> {
 impl<L: Trust> fmt::Debug for Producer<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let position = self.lane.position();
-        f.debug_struct("Producer").field("lane", &self.number).field("position", &position).finish_non_exhaustive()
+        f.debug_struct("Producer")
+            .field("lane", &self.number)
+            .field("position", &position)
+            .finish_non_exhaustive()
     }
 }
 
