@@ -5,7 +5,7 @@
 use tidewire_mpsc::fixed::{Consumer, Queue};
 use tidewire_mpsc::{AttachError, CreateError, Delivery, LaneState, Options, PopError, Tuning};
 use tidewire_ring::PushError;
-use tidewire_shm::{Region, RoleStride, Unleased};
+use tidewire_shm::{Region, RoleStride, Segment, SegmentLeases, Unleased, Untrusted};
 
 fn queue(lanes: u32, capacity: usize, delivery: Delivery, stride: RoleStride) -> Queue<u64> {
     let options = Options::new().lanes(lanes).delivery(delivery).role_stride(stride);
@@ -232,4 +232,28 @@ fn bad_numbers_are_refused_by_name() {
     assert!(matches!(Queue::<[u8; 0]>::bytes(8, &Options::new()), Err(CreateError::Ring(_))));
     let short = Queue::<u64>::create(Region::heap(1024).unwrap(), 8, &Options::new()).unwrap_err();
     assert!(short.to_string().contains("expected a region of at least"), "{short}");
+}
+
+/// Leases of some segment prove nothing about memory of this process.
+#[test]
+fn kernel_leases_are_refused_where_the_memory_is_no_segment() {
+    let options = Options::new().lanes(1).liveness::<SegmentLeases>();
+    let bytes = Queue::<u64>::bytes(4, &options).expect("a plain queue");
+    let leases = Segment::anonymous(4096).expect("a segment").leases().expect("its leases");
+    let queue = Queue::<u64>::create(Region::heap(bytes).expect("memory"), 4, &options).expect("a queue");
+    assert!(matches!(queue.producer(&leases), Err(AttachError::Incompatible(_))));
+    assert!(matches!(queue.consumer(&leases), Err(AttachError::Incompatible(_))));
+    assert!(matches!(queue.reclaim(&leases), Err(AttachError::Incompatible(_))));
+
+    let segment = Segment::anonymous(bytes).expect("a segment");
+    let leases = segment.leases().expect("its leases");
+    let queue = Queue::<u64, Untrusted>::create(segment.region(), 4, &options).expect("a queue");
+    let mut producer = queue.producer(&leases).expect("a free lane");
+    assert!(matches!(queue.producer(&leases), Err(AttachError::LanesExhausted { lanes: 1, corrupt: 0 })));
+    assert_eq!(queue.reclaim(&leases).expect("an answer"), 0, "a held lane is not reclaimed");
+    producer.push(1).expect("room");
+    // Forgotten, the word stays and the lease, too: nobody may take the lane while the process lives.
+    std::mem::forget(producer);
+    assert!(matches!(queue.producer(&leases), Err(AttachError::LanesExhausted { .. })));
+    assert_eq!(queue.consumer(&leases).expect("a free role").pop(), Ok(1));
 }

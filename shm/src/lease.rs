@@ -108,6 +108,8 @@ impl Error for LeaseError {}
 /// Gives out leases, at most one per role at a time, and knows who is gone.
 ///
 /// # Safety
+/// - Safe code cannot pair it with a structure that it says nothing about. ([`KERNEL_LEASES`] of a segment are refused
+///   where the memory is no segment's, and memory of a segment is trusted only by a promise that covers the rest.)
 /// - If `PROVES` is true: while a lease of a role exists, no other lease of that role exists, in any process that
 ///   uses the same structure.
 /// - A lease of such an implementation is given, and, whatever `PROVES` says, [`Tenancy::Vacant`] is answered, only if every earlier
@@ -134,6 +136,11 @@ pub unsafe trait Liveness {
     /// What is known about the lease of a role, without taking it.
     fn tenancy(&self, role: RoleId) -> Tenancy;
 }
+
+/// [`Liveness::KIND`] of the leases that the kernel holds for a segment.
+///
+/// They say nothing about memory that is no segment's: structures refuse them there.
+pub const KERNEL_LEASES: u32 = 1;
 
 /// No leases: nobody is ever proven dead, and a role is free only when its holder dropped its handle.
 ///

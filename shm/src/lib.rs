@@ -33,7 +33,7 @@ mod segment;
 pub use death::{DeathError, DeathNotice, DeathWatch, NoticeAddress, NoticeState, WATCHES_MAX, WaitedWith};
 pub use error::{Field, Incompatible, RegionError};
 pub use header::{ABI_MAJOR, ABI_MINOR, HEADER_BYTES, Header, MAGIC, RoleStride};
-pub use lease::{LeaseError, Liveness, RoleId, Tenancy, Unleased};
+pub use lease::{KERNEL_LEASES, LeaseError, Liveness, RoleId, Tenancy, Unleased};
 pub use line::{CACHE_LINE_BYTES, LINE_BYTES, Line};
 pub use region::{Origin, Region};
 #[cfg(all(feature = "std", not(loom)))]

@@ -58,7 +58,7 @@ use super::Segment;
 use super::error::SegmentError;
 use super::fork::{ForkMark, Unshared};
 use super::name::Name;
-use crate::lease::{LeaseError, Liveness, RoleId, Tenancy};
+use crate::lease::{KERNEL_LEASES, LeaseError, Liveness, RoleId, Tenancy};
 
 /// Gives out the leases of a segment, and knows which are held: from the kernel, which releases a lease only when
 /// its holder handed it back or is dead.
@@ -219,7 +219,7 @@ impl SegmentLeases {
 unsafe impl Liveness for SegmentLeases {
     type Lease = SegmentLease;
     const PROVES: bool = true;
-    const KIND: u32 = 1;
+    const KIND: u32 = KERNEL_LEASES;
 
     fn acquire(&self, role: RoleId) -> Result<SegmentLease, LeaseError> {
         match self.lease(role) {
@@ -389,7 +389,7 @@ fn control(fd: BorrowedFd<'_>, command: c_int, kind: c_int, role: RoleId) -> Res
 #[cfg(test)]
 mod tests {
     use super::{Place, SegmentLeases, reopen};
-    use crate::lease::{LeaseError, Liveness, RoleId, Tenancy};
+    use crate::lease::{KERNEL_LEASES, LeaseError, Liveness, RoleId, Tenancy};
     use crate::segment::{Name, Segment, SegmentOptions};
     use rustix::fs::{
         FallocateFlags, MemfdFlags, OFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_getfl, fstat,
