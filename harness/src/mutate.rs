@@ -41,8 +41,14 @@ struct Package {
 }
 
 const PACKAGES: &[Package] = &[
-    Package { name: "tidewire-shm", tests: &[], sources: "shm/src", except: &["shm/src/sync"] },
+    Package { name: "tidewire-shm", tests: &["loom_bell"], sources: "shm/src", except: &["shm/src/sync"] },
     Package { name: "tidewire-ring", tests: &["loom_ring"], sources: "ring/src", except: &[] },
+    Package {
+        name: "tidewire-mpsc",
+        tests: &["loom_lanes", "loom_ordered"],
+        sources: "mpsc/src",
+        except: &[],
+    },
     Package { name: "tidewire-seqlock", tests: &["loom_seqlock"], sources: "seqlock/src", except: &[] },
 ];
 
