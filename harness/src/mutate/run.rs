@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,6 +21,8 @@ const RECORD: &str = "TIDEWIRE_ORD_RECORD";
 const MUTANT: &str = "TIDEWIRE_ORD_MUTANT";
 /// The status of a test binary of which a test failed.
 const TEST_FAILED: i32 = 101;
+/// What a panic says.
+const PANICKED: &str = "panicked";
 
 /// How a model ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -265,13 +268,17 @@ impl Runner {
         let mut pause = Duration::from_micros(500);
         loop {
             if let Some(status) = child.0.try_wait()? {
+                if status.success() {
+                    return Ok(Fate::Passed);
+                }
+                let said = fs::read(said).context("cannot read what a model said")?;
+                let said = String::from_utf8_lossy(&said);
+                // A model that fails in several threads at once panics while it panics, and aborts.
+                let aborted = status.signal() == Some(libc::SIGABRT) && said.contains(PANICKED);
                 return Ok(match status.code() {
-                    Some(0) => Fate::Passed,
-                    Some(TEST_FAILED) => {
-                        let said = fs::read(said).context("cannot read what a model said")?;
-                        let refused = String::from_utf8_lossy(&said).contains(MUTANT);
-                        if refused { Fate::Refused } else { Fate::Failed }
-                    }
+                    Some(TEST_FAILED) if said.contains(MUTANT) => Fate::Refused,
+                    Some(TEST_FAILED) => Fate::Failed,
+                    _ if aborted => Fate::Failed,
                     _ => Fate::Broke(status),
                 });
             }
@@ -376,6 +383,8 @@ mod tests {
             // Neither is a test that failed.
             ("*) exit 1", None, None, Some("found exit status: 1")),
             ("*) kill -9 $$", None, None, Some("SIGKILL")),
+            ("*) kill -ABRT $$", None, None, Some("SIGABRT")),
+            ("*) echo panicked while panicking; kill -ABRT $$", Some(0), None, None),
             ("*) echo TIDEWIRE_ORD_MUTANT: expected more; exit 101", None, None, Some("not understood")),
         ];
         for (arm, killer, timed_out, error) in cases {
