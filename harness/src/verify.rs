@@ -64,6 +64,9 @@ enum Count {
     One,
 }
 
+/// The packages that users import.
+const LIBRARIES: [&str; 4] = ["tidewire-shm", "tidewire-ring", "tidewire-mpsc", "tidewire-seqlock"];
+
 /// A layer: a name, a command, and what counts.
 struct Layer {
     name: &'static str,
@@ -140,23 +143,23 @@ fn layers(root: &Path, budget: Budget) -> Result<Vec<Layer>> {
     };
     let models = || {
         let mut command = cargo("test", &["--profile", "loom", "--target-dir", "target/loom"]);
-        command.args(["-p", "tidewire-ring", "--test", "loom_ring", "--test", "loom_twins"]);
-        command.args(["-p", "tidewire-seqlock", "--test", "loom_seqlock"]);
+        for package in LIBRARIES {
+            command.args(["-p", package]);
+        }
+        // Whatever is called so, in each of them.
+        command.args(["--test", "loom_*"]);
         // The encoded flags would win.
         command.env("RUSTFLAGS", "--cfg loom").env_remove("CARGO_ENCODED_RUSTFLAGS");
         command.env("LOOM_MAX_PREEMPTIONS", budget.preemptions.to_string());
         command.env_remove("TIDEWIRE_STALE_CAS");
         command
     };
+    let packages = LIBRARIES.map(|package| ["-p", package]).concat();
     let seconds = |n: u64| n.to_string();
     let step: &[&str] = if budget.complete { &["step", "--complete"] } else { &["step"] };
     let layer = |name, command, count| Layer { name, command, count };
     Ok(vec![
-        layer(
-            "tests (units, properties, hostile)",
-            cargo("test", &["-p", "tidewire-shm", "-p", "tidewire-ring", "-p", "tidewire-seqlock"]),
-            Count::Passed,
-        ),
+        layer("tests (units, properties, hostile)", cargo("test", &packages), Count::Passed),
         // Optimised: they step and time machine code.
         layer(
             "tests of this program",
@@ -165,7 +168,7 @@ fn layers(root: &Path, budget: Budget) -> Result<Vec<Layer>> {
         ),
         layer(
             "build without std",
-            cargo("build", &["-p", "tidewire-ring", "-p", "tidewire-seqlock", "--no-default-features"]),
+            cargo("build", &[&packages[..], &["--no-default-features"]].concat()),
             Count::One,
         ),
         layer(
