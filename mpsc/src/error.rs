@@ -121,7 +121,8 @@ impl From<tidewire_ring::CreateError> for CreateError {
 pub enum AttachError {
     /// The bytes are not the queue that was asked for, or its processes use another kind of liveness.
     Incompatible(Incompatible),
-    /// Every lane has an owner that is not known to be dead, or is out of use.
+    /// Every lane has an owner that is not known to be dead, or is out of use. In an ordered queue lanes of the dead
+    /// count, too, until the consumer has reclaimed them ([`ordered::fixed::Consumer::reclaim`](crate::ordered::fixed::Consumer::reclaim)).
     LanesExhausted {
         /// Lanes of the queue.
         lanes: u32,

@@ -110,6 +110,7 @@ pub(crate) struct Plan {
 /// Validated, private, never read from shared memory again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
+    pub(crate) form: Form,
     pub(crate) lanes: usize,
     /// Of one lane, in elements.
     pub(crate) capacity: usize,
@@ -135,6 +136,7 @@ impl Plan {
             found: capacity,
         };
         let mut layout = Layout {
+            form: self.form,
             lanes,
             capacity,
             delivery: options.delivery,

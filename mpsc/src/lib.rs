@@ -4,7 +4,13 @@
 //! of `tidewire_ring` that it alone writes, and the consumer goes over the lanes in turn. Both work on any
 //! [`Region`](tidewire_shm::Region): the heap, or memory that processes share.
 //!
+//! Where messages of different producers must come in one order, there are both kinds once more in [`ordered`]. It costs:
+//! a push is lock-free instead of wait-free, one compare-exchange that all producers compete for; a producer that lies
+//! can stop the whole queue; and only the consumer can reclaim the lanes of the dead, which stay taken until then.
+//!
 //! # Guarantees
+//! Of lanes; for the others see [`ordered`].
+//!
 //! - A push is wait-free: one store publishes a message or a batch, and no other producer can delay it. A pop takes a
 //!   number of steps bounded by the number of lanes. No system call, no allocation, no read-modify-write.
 //! - Messages of one producer arrive in order; those of several in no particular one.

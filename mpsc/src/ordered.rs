@@ -53,9 +53,12 @@
 //! - O1: no holes. A producer goes on from a position only where it saw that position published, or a later one that
 //!   has the same word; so when it claims `p`, everything below `p` is published, however old its own view was. The
 //!   hint is believed only if the word before it says the same. A word once published never becomes unpublished: the
-//!   lap of a word only grows.
+//!   lap of a word only grows. These looks acquire, and each claim releases: by induction, whoever sees `p` published
+//!   is ordered behind the claims of all positions below, too, and sees none of their words as they were before.
 //! - O2: no overrun. `p + m` is claimed only after the messages of `p` are released: by the credit of the lanes at
-//!   most `lanes * entries <= m` entries are published and not released at a time, and `p` to `p + m` are `m + 1`.
+//!   most `lanes * entries <= m` entries are published and not released at a time, and `p` to `p + m` are `m + 1`. So
+//!   one of their producers has acquired a head that the consumer stored behind its look at `p`. That producer claims
+//!   `p + m` itself, or is ordered before whoever does (O1): the look happens before the claim.
 //! - O3: a slot is filled only by the owner of its lane between `Acquire` of a head beyond `position - capacity` and
 //!   its compare-exchange; it is read or touched only by the consumer between `Acquire` of that order word and the
 //!   store of a head beyond it.
@@ -72,14 +75,13 @@
 //! | edge | releasing end | acquiring end | hands over |
 //! |---|---|---|---|
 //! | `order.publish` | `Publisher::publish` | `Reader::look` | filled slots of a run |
+//! | `order.claim` | `Publisher::publish` | `Publisher::publish`, `Publisher::hinted`, `Order::some_published` | all claims below, and the heads that their producers had acquired |
 //! | `order.free` | `Reader::checkpoint`, `Reader::adopt` | `Lane::refresh`, `Lane::attach` | free slots |
 //! | `order.checkpoint` | `Reader::checkpoint` | `Reader::new`, through `role.free` or `role.proof` | where the consumer was |
 //! | `role.free` | `Role::drop` | `Core::take` | the tail of the lane |
 //! | `role.proof` | a lease given back, or a death that the kernel saw | the lease given to the next | all that the former holder did or saw |
 //!
-//! The loads that look for a free word are relaxed. That a claim of `p + m` comes after the consumer's look at `p`
-//! follows from O2 by causality: the claim depends on words that were published by producers which had acquired
-//! heads that the consumer stored behind that look.
+//! The hint itself is relaxed: what is believed is the word before it, which is acquired.
 //!
 //! The checkpoint's stores are in order for the compiler only. That is all that a kill at an instruction needs: a
 //! successor gets the role from the kernel or from the owner word, behind all stores that were executed.

@@ -97,7 +97,8 @@ pub(crate) struct Poller<E, L: Trust> {
     pinned: u64,
     /// The current lane was left like the others: looked at by its tail alone.
     resting: bool,
-    /// Elements that may be consumed in a lane before it is released.
+    /// Elements that may be consumed in a lane before it is released; a turn ends there. With at most once every call
+    /// releases, so that it ends no turn: the capacity.
     period: u64,
     rota: Vec<Watch>,
     /// The current lane, an index of `rota`.
@@ -145,7 +146,10 @@ impl<E: LaneEnd<L>, L: Trust> Poller<E, L> {
     pub(crate) fn tune(&mut self, tuning: Tuning) {
         let capacity = self.core.layout.capacity as u64;
         self.tuning = tuning;
-        self.period = tuning.release_every.unwrap_or(capacity / 8).clamp(1, capacity);
+        self.period = match self.core.layout.delivery {
+            Delivery::AtLeastOnce => tuning.release_every.unwrap_or(capacity / 8).clamp(1, capacity),
+            Delivery::AtMostOnce => capacity,
+        };
         self.left = 0;
         let tuning = tuning.for_a_lane(self.core.layout.delivery);
         for end in self.seats.iter_mut().filter_map(Seat::open) {

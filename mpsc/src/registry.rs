@@ -37,6 +37,7 @@
 //! | `mpsc.prepare` | `Core::prepare` | `Core::owner` (the consumer), `Core::take` | zeroed positions |
 //! | `role.free` | `Role::drop` of the ring crate | `Core::take`, `Core::owner` | all that the former owner did |
 //! | `role.proof` | a lease that was dropped, or a death that the kernel saw | the lease given to the next | all that any former holder did |
+//! | `mpsc.reclaim` | `Core::reclaim` | `Core::owner` | all that the dead owner did |
 //! | `mpsc.attach` | `Core::announce` | `Poller::look_closely`, `Poller::retire` | the claim of the lane |
 //!
 //! Every change of an owner word is a read-modify-write, so that an acquiring load of any later word sees what the
@@ -135,7 +136,8 @@ impl<L: Trust> Core<L> {
     /// The owner word of a lane, for the consumer, which goes on to the lane's positions.
     pub(crate) fn owner(&self, lane: usize) -> u64 {
         // ORD mpsc.prepare: Acquire <- `Core::prepare`; the positions are prepared if the generation is not zero.
-        // ORD role.free: Acquire <- `Role::drop`; of a free lane, the tail that is loaded next is the former owner's last.
+        // ORD role.free: Acquire <- `Role::drop`; of a lane that its owner freed, the tail that is loaded next is its last.
+        // ORD mpsc.reclaim: Acquire <- `Core::reclaim`; the same of a lane that was freed for a dead owner.
         self.owner_word(lane).load(Ordering::Acquire)
     }
 
@@ -328,10 +330,10 @@ impl<L: Trust> Core<L> {
             // ORD role.proof: Relaxed, the lease already ordered everything that the dead owner did before this.
             let Some(dead) = Owner::from_word(word.load(Ordering::Relaxed)) else { continue };
             let free = Owner { id: 0, ..dead };
-            // ORD role.proof: Relaxed, and whoever takes the lane next has the lease after us.
+            // ORD mpsc.reclaim: Release -> `Core::owner`; hands on what the lease handed to us: the dead owner's last tail.
             // ORD own: failure Relaxed, nothing is read behind it.
             let freed =
-                word.compare_exchange(dead.word(), free.word(), Ordering::Relaxed, Ordering::Relaxed).is_ok();
+                word.compare_exchange(dead.word(), free.word(), Ordering::Release, Ordering::Relaxed).is_ok();
             reclaimed += u32::from(freed);
         }
         Ok(reclaimed)

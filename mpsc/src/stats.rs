@@ -4,6 +4,7 @@ use tidewire_ring::Owner;
 use tidewire_shm::Trust;
 use tidewire_shm::sync::Ordering;
 
+use crate::layout::Form;
 use crate::registry::{Core, generation};
 
 /// What a lane is used for.
@@ -30,11 +31,12 @@ pub struct LaneStats {
     pub owner: Option<Owner>,
     /// How many producers have owned it: the generation of its owner word; wraps.
     pub owners: u32,
-    /// Messages (bytes of records, with frames and padding) ever published.
+    /// Messages (bytes of records, with frames and padding) ever published. In an ordered queue without those of the push
+    /// that a producer is in, or was when it was stopped or killed; so it may be less than `received`.
     pub sent: u64,
     /// Messages (bytes) ever released by the consumer.
     pub received: u64,
-    /// Messages (bytes) published and not yet released.
+    /// Messages (bytes) published and not yet released: `sent - received`, 0 if that is less than nothing.
     pub depth: u64,
 }
 
@@ -55,16 +57,22 @@ impl<L: Trust> Core<L> {
         }
         let parts = self.layout.lane(lane);
         let (tail, head) = (self.word(parts.tail_offset), self.word(parts.head_offset));
-        // ORD advice: Relaxed, numbers for people; the second look tells whether they belong together.
-        let before = head.load(Ordering::Relaxed);
+        // ORD ring.free: Acquire <- the consumer's release; it had acquired a tail not before this head, and that tail or a
+        // later one is loaded next. An ordered queue's consumer acquires order words instead: see below.
+        let before = head.load(Ordering::Acquire);
+        // ORD advice: Relaxed, numbers for people; the second look at the head tells whether they belong together.
         stats.sent = tail.load(Ordering::Relaxed);
+        // ORD advice: Relaxed, as above.
         stats.received = head.load(Ordering::Relaxed);
         let depth = stats.sent.wrapping_sub(stats.received);
         let capacity = self.layout.capacity as u64;
-        if self.is_quarantined(lane) || (depth > capacity && before == stats.received) {
+        let behind = depth > u64::MAX / 2;
+        // An ordered push publishes first and stores the tail then: killed or stopped in between, it is behind the head.
+        let honest = behind && matches!(self.layout.form, Form::Ordered { .. });
+        if self.is_quarantined(lane) || (depth > capacity && before == stats.received && !honest) {
             stats.state = LaneState::Corrupt;
         }
-        stats.depth = if depth > u64::MAX / 2 { 0 } else { depth.min(capacity) };
+        stats.depth = if behind { 0 } else { depth.min(capacity) };
         stats
     }
 

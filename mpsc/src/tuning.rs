@@ -18,7 +18,8 @@ pub struct Tuning {
     pub pauses: u32,
     /// Release a lane after this many messages (bytes of records) at the latest; `None` means an eighth of its
     /// capacity, at least 1. A successor of a dead consumer sees at most this many of each lane again, and for records
-    /// one more; with [`Delivery::AtMostOnce`] it says nothing, since every call releases.
+    /// one more. A turn ends there, too, so that it bounds what one call takes. With [`Delivery::AtMostOnce`] it says
+    /// nothing, neither about releases nor about turns, since every call releases.
     pub release_every: Option<u64>,
 }
 

@@ -189,6 +189,39 @@ fn the_budget_bounds_a_turn() {
     assert_eq!(turns, [3; 8], "{got:?}");
 }
 
+/// With at least once the period ends a turn; with at most once every call releases, and only the budget does.
+#[test]
+fn the_period_bounds_a_turn_only_where_it_says_something() {
+    for (delivery, stride) in forms() {
+        let queue = queue(1, 64, delivery, stride);
+        let mut producer = queue.producer(&Unleased).unwrap();
+        let mut consumer = queue.consumer(&Unleased).unwrap();
+        for (tuning, period) in [
+            (Tuning::default(), 8),
+            (Tuning::default().release_every(3), 3),
+            (Tuning::default().budget(5), 5),
+        ] {
+            let expected = match delivery {
+                Delivery::AtMostOnce if period != 5 => 40,
+                _ => period,
+            };
+            consumer.tune(tuning);
+            producer.push_slice(&[7; 40]).unwrap();
+            assert_eq!(consumer.pop_into(&mut [0; 64]), Ok(expected), "{delivery:?}, {tuning:?}");
+            pop_all(&mut consumer);
+            consumer.release();
+            producer.push_slice(&[7; 40]).unwrap();
+            assert_eq!(
+                consumer.read_chunk(64).map(|chunk| chunk.len()),
+                Ok(expected),
+                "{delivery:?}, {tuning:?}"
+            );
+            pop_all(&mut consumer);
+            consumer.release();
+        }
+    }
+}
+
 #[test]
 fn peek_chunks_and_slices() {
     for (delivery, stride) in forms() {
@@ -253,7 +286,7 @@ fn kernel_leases_are_refused_where_the_memory_is_no_segment() {
     assert_eq!(queue.reclaim(&leases).expect("an answer"), 0, "a held lane is not reclaimed");
     producer.push(1).expect("room");
     // Forgotten, the word stays and the lease, too: nobody may take the lane while the process lives.
-    std::mem::forget(producer);
+    let _forgotten = std::mem::ManuallyDrop::new(producer);
     assert!(matches!(queue.producer(&leases), Err(AttachError::LanesExhausted { .. })));
     assert_eq!(queue.consumer(&leases).expect("a free role").pop(), Ok(1));
 }

@@ -62,6 +62,8 @@ const PAGE: Places = Places {
 
 struct World<K: Kind> {
     memory: Memory,
+    stride: RoleStride,
+    delivery: Delivery,
     places: Places,
     queue: K::Queue,
     producers: Vec<K::Producer>,
@@ -84,7 +86,7 @@ impl<K: Kind> World<K> {
         let producers = (0..LANES).map(|_| K::producer(&queue, &Unleased).unwrap()).collect();
         let consumer = K::consumer(&queue, &Unleased).unwrap();
         let places = Places { lane_bytes, ..places };
-        Self { memory, places, queue, producers, consumer, pushed: [0; 3], got: [0; 3] }
+        Self { memory, stride, delivery, places, queue, producers, consumer, pushed: [0; 3], got: [0; 3] }
     }
 
     /// The words of the liar's lane, and all words that no process should trust.
@@ -167,10 +169,7 @@ fn one_lie<K: Kind>() {
         let words = world.words().len();
         for (word, value) in (0..words).flat_map(|word| (0..12).map(move |value| (word, value))) {
             for early in [false, true] {
-                let mut world = World::<K>::new(
-                    if world.places.registry == LINE.registry { RoleStride::Line } else { RoleStride::Page },
-                    Delivery::AtLeastOnce,
-                );
+                let mut world = World::<K>::new(world.stride, world.delivery);
                 world.push(5);
                 if early {
                     world.pop();
@@ -244,6 +243,21 @@ fn a_lane_of_slots_with_an_impossible_tail_is_out_of_use() {
 #[test]
 fn a_lane_of_records_with_an_impossible_tail_is_out_of_use() {
     quarantine::<Records>();
+}
+
+/// A tail behind its head cannot be: there is no honest moment at which it is.
+#[test]
+fn a_tail_behind_the_head_is_seen_by_observers() {
+    worlds::<Slots>(|mut world| {
+        world.push(3);
+        world.pop();
+        let tail = world.places.lanes + LIAR * world.places.lane_bytes + world.places.tail;
+        let stats = Slots::stats(&world.queue)[LIAR];
+        assert_eq!((stats.state, stats.sent, stats.received, stats.depth), (LaneState::Owned, 1, 1, 0));
+        world.memory.set_word(tail, 0);
+        let stats = Slots::stats(&world.queue)[LIAR];
+        assert_eq!((stats.state, stats.sent, stats.received, stats.depth), (LaneState::Corrupt, 0, 1, 0));
+    });
 }
 
 /// A frame that cannot be takes out its lane only, in the middle of a call that finds something elsewhere.

@@ -20,7 +20,7 @@ use hostile_memory::Memory;
 use lanes::Leases;
 use ordered::{Kind, Records, Slots};
 use tidewire_mpsc::ordered::CorruptWord;
-use tidewire_mpsc::{Delivery, Options};
+use tidewire_mpsc::{Delivery, LaneState, Options};
 use tidewire_shm::RoleStride;
 
 /// Where the words lie with two lanes and line stride, written down here a second time.
@@ -29,6 +29,8 @@ const EXTRA: usize = REGISTRY + 2 * 128;
 const HINT: usize = EXTRA + 128 + 2 * 128;
 const ORDER: usize = HINT + 128;
 const ORDER_WORDS: usize = 1024;
+const LANE: usize = EXTRA + 2 * 4096 + 8 * ORDER_WORDS;
+const LANE_HEAD: usize = LANE + 128;
 
 fn options() -> Options {
     Options::new().lanes(2).liveness::<Leases>()
@@ -156,6 +158,49 @@ fn a_lane_that_lies_loses_only_itself() {
     assert_eq!(Slots::push(&mut honest, &[100]), Ok(true));
     assert_eq!(Slots::pop(&mut consumer), Ok(Some(100)));
     assert_eq!(Slots::take_corrupt(&mut consumer).map(|lane| lane.lane), Some(0));
+}
+
+/// A producer that stopped between its order word and its tail is honest: its tail may be behind the head, and observers
+/// say that there is nothing.
+fn stopped_before_the_tail<K: Kind>() {
+    let options = options();
+    let memory = Memory::new(K::bytes(8, &options).unwrap());
+    let (queue, leases) = (K::create(memory.region(), 8, &options), Leases::default());
+    let mut producer = K::producer(&queue, &leases).unwrap();
+    let mut consumer = K::consumer(&queue, &leases).unwrap();
+    assert_eq!(K::push(&mut producer, &[1]), Ok(true));
+    let before = memory.word(LANE);
+    assert_eq!(K::push(&mut producer, &[2, 3]), Ok(true));
+    let after = memory.word(LANE);
+    assert!(0 < before && before < after);
+    // As it was there.
+    memory.set_word(LANE, before);
+    let stats = K::stats(&queue)[0];
+    assert_eq!((stats.state, stats.sent, stats.received, stats.depth), (LaneState::Owned, before, 0, before));
+    for i in 1..4 {
+        assert_eq!(K::pop(&mut consumer), Ok(Some(i)));
+    }
+    assert_eq!(K::pop(&mut consumer), Ok(None));
+    assert_eq!(memory.word(LANE_HEAD), after, "all of it is released");
+    let stats = K::stats(&queue)[0];
+    assert_eq!((stats.state, stats.sent, stats.received, stats.depth), (LaneState::Owned, before, after, 0));
+    // It goes on.
+    assert_eq!(K::push(&mut producer, &[4]), Ok(true));
+    let stats = K::stats(&queue)[0];
+    assert_eq!(
+        (stats.state, stats.sent, stats.depth),
+        (LaneState::Owned, memory.word(LANE), stats.sent - after)
+    );
+    assert!(stats.depth > 0);
+    // What is too far ahead cannot be.
+    memory.set_word(LANE, 1 << 40);
+    assert_eq!(K::stats(&queue)[0].state, LaneState::Corrupt);
+}
+
+#[test]
+fn a_tail_behind_the_head_is_honest() {
+    stopped_before_the_tail::<Slots>();
+    stopped_before_the_tail::<Records>();
 }
 
 /// A hint that lies costs steps and nothing else, unless the words lie, too.

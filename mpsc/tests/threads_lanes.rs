@@ -65,6 +65,7 @@ fn stream<K: Kind, V: Liveness + Sync>(
             });
         }
         let mut next = vec![0; producers as usize];
+        let mut seen = vec![vec![false; MESSAGES as usize]; producers as usize];
         let mut turn = 0_usize;
         while next.iter().any(|next| *next < MESSAGES) {
             turn += 1;
@@ -82,9 +83,11 @@ fn stream<K: Kind, V: Liveness + Sync>(
                 if stay > MESSAGES {
                     assert_eq!(i, next[who], "producer {who}");
                 }
+                assert!(!std::mem::replace(&mut seen[who][i as usize], true), "producer {who}: {i} twice");
                 next[who] += 1;
             }
         }
+        assert!(seen.iter().flatten().all(|seen| *seen), "a message is missing");
     });
     assert!(K::pop(&mut consumer).is_err());
     assert_eq!(K::take_corrupt(&mut consumer), None);

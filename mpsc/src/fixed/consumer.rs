@@ -121,7 +121,9 @@ impl<T: Pod, L: Trust> Consumer<T, L> {
     }
 
     /// Pops up to `to.len()` messages of one producer and says how many; at least one, and no more than the rest of
-    /// its turn ([`Tuning::budget`](crate::Tuning::budget)).
+    /// its turn: that of the budget ([`Tuning::budget`](crate::Tuning::budget)) and, with
+    /// [`AtLeastOnce`](crate::Delivery::AtLeastOnce), that of the period
+    /// ([`Tuning::release_every`](crate::Tuning::release_every), an eighth of the lane's capacity by default).
     ///
     /// # Errors
     /// As [`pop`](Self::pop). An empty `to` takes nothing and returns `Ok(0)`.
@@ -144,8 +146,9 @@ impl<T: Pod, L: Trust> Consumer<T, L> {
         }
     }
 
-    /// Up to `max` messages (at least one) of one producer to be read in place, no more than the rest of its turn;
-    /// nothing is consumed before [`Chunk::release`], and nothing released before a later call.
+    /// Up to `max` messages (at least one) of one producer to be read in place, no more than the rest of its turn: of
+    /// budget and period, as for [`pop_into`](Self::pop_into). Nothing is consumed before [`Chunk::release`], and nothing
+    /// released before a later call.
     ///
     /// # Errors
     /// As [`pop`](Self::pop).

@@ -122,8 +122,9 @@ impl Order {
 
     /// A position up to which everything was published at some time, as far as the first word tells.
     fn some_published(&self) -> u64 {
-        // ORD advice: Relaxed, an old word only makes the way longer.
-        let word = self.word(0).load(Ordering::Relaxed);
+        // ORD order.claim: Acquire <- `Publisher::publish`; everything below is published. An old word only makes the way
+        // longer.
+        let word = self.word(0).load(Ordering::Acquire);
         match word >> (LANE_BITS + RUN_BITS) {
             0 => 0,
             lap => ((lap - 1) << self.shift).wrapping_add(1),
@@ -163,12 +164,13 @@ impl Publisher {
         let mut looks = 0;
         loop {
             let word = self.order.word(at);
-            // ORD order.claim: Relaxed, a word is only skipped or replaced, and the compare-exchange checks it again.
-            let found = word.load(Ordering::Relaxed);
+            // ORD order.claim: Acquire <- `Publisher::publish`; if it is published, we are behind it and all below (O1).
+            let found = word.load(Ordering::Acquire);
             match self.order.age(found, at) {
                 Age::Free => {
                     let published = self.order.published(at, self.lane, run);
                     // ORD order.publish: Release -> `Reader::look`; hands over the messages of the run.
+                    // ORD order.claim: Release -> `Publisher::publish`; hands on everything below, and the heads we know.
                     // ORD own: failure Relaxed, nothing is read behind it.
                     if word.compare_exchange(found, published, Ordering::Release, Ordering::Relaxed).is_ok() {
                         self.settle(at);
@@ -213,8 +215,8 @@ impl Publisher {
         if hint == at || hint.wrapping_sub(at) > u64::MAX / 2 {
             return at;
         }
-        // ORD order.claim: Relaxed, as in `publish`.
-        match self.order.age(self.order.word(last).load(Ordering::Relaxed), last) {
+        // ORD order.claim: Acquire <- `Publisher::publish`, as there.
+        match self.order.age(self.order.word(last).load(Ordering::Acquire), last) {
             Age::Published => hint,
             Age::Lapped(further) => hint.wrapping_add(further),
             Age::Free | Age::Impossible => at,

@@ -86,6 +86,42 @@ fn of_two_reclaimers_one_does_it() {
     });
 }
 
+/// The owner dies, somebody reclaims its lane, and the consumer looks around meanwhile: if it lets the lane go, which is
+/// free then, it has seen all that the dead one had pushed.
+#[test]
+fn a_lane_freed_for_the_dead_is_not_left_before_it_is_empty() {
+    model_that_shows(&["freed", "freed later", "found at once", "found later"], |shown| {
+        let leases = Leases::new();
+        let queue = Arc::new(queue::<Leases>(1, 2, Delivery::AtLeastOnce));
+        let mut producer = queue.producer(&leases).unwrap();
+        let mut consumer = queue.consumer(&leases).unwrap();
+        let gate = Gate::new();
+        let reclaiming = thread::spawn({
+            let (queue, leases, gate) = (Arc::clone(&queue), leases.clone(), gate.clone());
+            move || {
+                let dying = thread::spawn(move || {
+                    producer.push(10).unwrap();
+                    hook::killed_after(0, move || producer.push(11)).is_none()
+                });
+                assert!(dying.join().unwrap());
+                leases.bury();
+                assert_eq!(queue.reclaim(&leases), Ok(1));
+                gate.pass();
+            }
+        });
+        gate.pass();
+        consumer.rescan();
+        // Read behind the look around, so that it says nothing to it.
+        shown.note(if queue.producer_owner(0).is_none() { "freed" } else { "freed later" });
+        let mut got = rest(&mut consumer);
+        shown.note(if got.is_empty() { "found later" } else { "found at once" });
+        reclaiming.join().unwrap();
+        // Without another look at the owner words.
+        got.extend(rest(&mut consumer));
+        assert_eq!(got, [10]);
+    });
+}
+
 /// A reclaimer or attacher killed at any step is followed by another one.
 #[test]
 fn a_reclaimer_killed_at_any_step_is_followed() {

@@ -181,6 +181,32 @@ fn a_producer_that_was_away_for_laps_finds_the_place() {
     });
 }
 
+/// Two order words go round three times while a producer looks for its place from the very first one: whatever word it
+/// sees, what it finds behind that is not older than it can be.
+#[test]
+fn a_producer_that_laps_overtake_finds_no_word_too_old() {
+    model_that_shows(&["first", "between", "last"], |shown| {
+        let (queue, leases) = queue(2, 1, Delivery::AtMostOnce);
+        let (mut a, mut b) = (queue.producer(&leases).unwrap(), queue.producer(&leases).unwrap());
+        let mut consumer = queue.consumer(&leases).unwrap();
+        let late = thread::spawn(move || b.push(20));
+        let mut got = Vec::new();
+        for i in 0..6 {
+            assert_eq!(a.push(i), Ok(()), "its lane is empty");
+            while got.last() != Some(&i) {
+                got.push(pop(&mut consumer).expect("a push that returned is seen"));
+            }
+        }
+        assert_eq!(late.join().unwrap(), Ok(()));
+        got.extend(rest(&mut consumer));
+        let at = got.iter().position(|message| *message == 20).unwrap();
+        shown.note(["first", "between", "last"][usize::from(at > 0) + usize::from(at == 6)]);
+        assert_eq!(got.len(), 7);
+        got.remove(at);
+        assert_eq!(got, [0, 1, 2, 3, 4, 5]);
+    });
+}
+
 /// A lane that went from hand to hand has the room that the consumer gave meanwhile.
 #[test]
 fn the_next_owner_of_a_lane_starts_with_its_room() {

@@ -5,7 +5,7 @@ use tidewire_mpsc::{AttachError, Delivery};
 use tidewire_shm::sync::hook;
 
 use crate::model::{at_every_step, model_that_shows};
-use crate::{pop, queue, rest};
+use crate::{Gate, of, pop, queue, rest};
 
 /// An attacher finds the lane still taken, or free and with the right end.
 #[test]
@@ -45,6 +45,77 @@ fn an_attacher_meets_a_reclaim() {
         next.push(14).unwrap();
         assert_eq!(rest(&mut consumer), [14]);
     });
+}
+
+/// The owner dies beside the consumer, which learns of it from the lease alone: it sees what the dead one had published,
+/// and every message of others before that, also where the dead one had passed over their words without a look.
+///
+/// Behind `before` messages the living one pushes two; the dead one looks at the second and not at the first, since
+/// a word of the next lap, or the hint, leads it there: from its own position, or when it attaches.
+fn what_the_dead_had_passed_over(before: u64, attached: bool) {
+    model_that_shows(&["at once", "later", "behind the others", "between"], move |shown| {
+        let (queue, leases) = queue(2, 2, Delivery::AtLeastOnce);
+        let mut a = queue.producer(&leases).unwrap();
+        let early = attached.then(|| queue.producer(&leases).unwrap());
+        let mut consumer = queue.consumer(&leases).unwrap();
+        for i in 0..before {
+            a.push(i).unwrap();
+            assert_eq!(pop(&mut consumer), Some(i));
+            assert_eq!(pop(&mut consumer), None);
+        }
+        let gate = Gate::new();
+        let living = thread::spawn(move || {
+            a.push(10).unwrap();
+            a.push(11).unwrap();
+            a
+        });
+        let dying = thread::spawn({
+            let (queue, leases, gate) = (queue.clone(), leases.clone(), gate.clone());
+            move || {
+                let mut b = early.unwrap_or_else(|| queue.producer(&leases).unwrap());
+                b.push(20).unwrap();
+                assert_eq!(hook::killed_after(0, move || b.push(21)), None);
+                leases.bury();
+                gate.pass();
+            }
+        });
+        gate.open();
+        let mut got = Vec::new();
+        let reclaimed = consumer.reclaim(&leases).unwrap() == 1;
+        if reclaimed {
+            got = rest(&mut consumer);
+            assert!(got.contains(&20), "published, and hidden behind a word that looks free: {got:?}");
+            shown.note_if(got[..] == [10, 11, 20], "behind the others");
+            shown.note_if(got.starts_with(&[10, 20]), "between");
+        }
+        shown.note(if reclaimed { "at once" } else { "later" });
+        let _a = living.join().unwrap();
+        dying.join().unwrap();
+        assert_eq!(consumer.reclaim(&leases).unwrap(), u32::from(!reclaimed));
+        let mut next = queue.producer(&leases).unwrap();
+        assert_eq!((next.lane(), next.position()), (1, 1));
+        next.push(21).unwrap();
+        got.extend(rest(&mut consumer));
+        assert_eq!((of(&got, 10), of(&got, 20)), (vec![10, 11], vec![20, 21]));
+    });
+}
+
+/// Its own position is of a former lap.
+#[test]
+fn what_the_dead_had_passed_over_by_a_lap_is_seen() {
+    what_the_dead_had_passed_over(3, true);
+}
+
+/// The first word tells it a later lap when it attaches.
+#[test]
+fn what_the_dead_had_passed_over_when_it_attached_is_seen() {
+    what_the_dead_had_passed_over(3, false);
+}
+
+/// The hint leads it further on.
+#[test]
+fn what_the_dead_had_passed_over_by_the_hint_is_seen() {
+    what_the_dead_had_passed_over(6, false);
 }
 
 /// Killed at any access of a reclaim, the consumer is followed by one that reclaims again and finds the same end.
