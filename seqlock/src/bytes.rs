@@ -144,6 +144,7 @@ impl<L: Trust> Cell<L> {
 /// The one writer of a cell of bytes; `Send`, not `Sync`, not `Clone`. `G` is its lease.
 pub struct Writer<L: Trust = Trusted, G = ()> {
     pen: Pen<Bytes>,
+    // In this order: freeing the role needs the region.
     held: Held<G>,
     _region: Region<L>,
     not_sync: PhantomData<core::cell::Cell<()>>,

@@ -50,6 +50,11 @@ pub(crate) fn owner_word<L: Trust>(region: &Region<L>, place: &Place, writer: u3
     unsafe { region.atomic_u64(place.owner(writer)) }
 }
 
+/// Whether `Vacant` from these leases can be believed about a writer that holds leases of kind `held` in this region.
+pub(crate) fn says<L: Trust, V: Liveness>(held: u32, region: &Region<L>, liveness: &V) -> bool {
+    V::PROVES && V::KIND == held && liveness.covers(region)
+}
+
 /// Takes the role of a writer and the right to it.
 pub(crate) fn claim_writer<L: Trust, V: Liveness>(
     region: &Region<L>,
@@ -59,7 +64,7 @@ pub(crate) fn claim_writer<L: Trust, V: Liveness>(
     liveness: &V,
 ) -> Result<Held<V::Lease>, AttachError> {
     region.require_writable()?;
-    layout.require_liveness::<V>()?;
+    layout.require_liveness(region, liveness)?;
     let no_such = AttachError::NoCell { index: lease, cells: layout.cells };
     let id = RoleId::producer(lease).ok_or(no_such)?;
     claim(owner_word(region, place, writer), id, liveness)
@@ -161,8 +166,8 @@ impl<T: Pod, L: Trust> Cell<T, L> {
     ///
     /// # Errors
     /// [`AttachError::RoleTaken`] if there is a writer (or was one, and leases prove nothing),
-    /// [`AttachError::Incompatible`] if the cell was created for another kind of leases, [`AttachError::Region`] if the
-    /// region cannot be written, [`AttachError::Corrupt`] if what is published cannot be.
+    /// [`AttachError::Incompatible`] if the cell was created for another kind of leases, or these are of another segment
+    /// ([`Liveness::covers`]), [`AttachError::Region`] if the region cannot be written, [`AttachError::Corrupt`] if what is published cannot be.
     pub fn writer<V: Liveness>(&self, liveness: &V) -> Result<Writer<T, L, V::Lease>, AttachError> {
         Writer::attach(&self.region, &self.layout, 0, liveness)
     }
@@ -188,6 +193,7 @@ impl<T: Pod, L: Trust> Cell<T, L> {
 /// ```
 pub struct Writer<T, L: Trust = Trusted, G = ()> {
     pen: Pen<Fixed<T>>,
+    // In this order: freeing the role needs the region.
     held: Held<G>,
     _region: Region<L>,
     not_sync: PhantomData<core::cell::Cell<()>>,

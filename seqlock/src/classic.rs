@@ -57,7 +57,7 @@ use bytemuck::Pod;
 use tidewire_shm::sync::{AtomicU64, Ordering, Shared, Words, fence, spin_hint};
 use tidewire_shm::{Liveness, Region, RoleId, Tenancy, Trust, Trusted};
 
-use crate::cell::{claim_writer, owner_word, shape};
+use crate::cell::{claim_writer, owner_word, says, shape};
 use crate::codec::{Codec, Fixed};
 use crate::error::{AttachError, Corrupt, CorruptWord, CreateError};
 use crate::layout::{KIND_CLASSIC, Layout, Options, Shape};
@@ -71,7 +71,8 @@ const ATTEMPTS: u32 = if cfg!(loom) { 2 } else { 1000 };
 /// Why a read returned no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadError {
-    /// The value was being written in each of a thousand attempts, and nobody is proven dead.
+    /// The value was being written in each of a thousand attempts, and nobody is proven dead: by leases that prove
+    /// nothing, or that are not those of the cell, nobody ever is.
     Busy,
     /// The writer died while it wrote. The next one mends the cell.
     WriterDied,
@@ -192,7 +193,8 @@ impl<T: Pod, L: Trust> Cell<T, L> {
     #[must_use]
     pub fn reader(&self) -> Reader<T, L> {
         let slot = Slot::new(&self.region, &self.layout);
-        Reader { slot, seen: 0, retries: 0, corrupt: None, not_sync: PhantomData }
+        let liveness = self.layout.liveness;
+        Reader { slot, liveness, seen: 0, retries: 0, corrupt: None, not_sync: PhantomData }
     }
 
     /// Takes the role of the one writer, as [`Cell::writer`](crate::Cell::writer) does. If the one before died while it
@@ -209,7 +211,7 @@ impl<T: Pod, L: Trust> Cell<T, L> {
         if sequence >= END {
             return Err(Corrupt { what: CorruptWord::Version, found: sequence >> 1 }.into());
         }
-        Ok(Writer { slot, sequence, held, not_sync: PhantomData })
+        Ok(Writer { held, slot, sequence, not_sync: PhantomData })
     }
 
     /// Who holds the role of the writer now.
@@ -257,10 +259,11 @@ impl<T: Pod, L: Trust> Slot<T, L> {
 
 /// The one writer of a classic cell; `Send`, not `Sync`, not `Clone`. `G` is its lease.
 pub struct Writer<T, L: Trust = Trusted, G = ()> {
+    // In this order: freeing the role needs the region, which the slot keeps.
+    held: Held<G>,
     slot: Slot<T, L>,
     /// As published; odd if the writer before died while it wrote.
     sequence: u64,
-    held: Held<G>,
     not_sync: PhantomData<core::cell::Cell<()>>,
 }
 
@@ -316,6 +319,8 @@ impl<T: Pod, L: Trust, G> Writer<T, L, G> {
 /// A reader of a classic cell; `Send`, not `Sync`. It never writes.
 pub struct Reader<T, L: Trust = Trusted> {
     slot: Slot<T, L>,
+    /// The kind of leases that the writers hold.
+    liveness: u32,
     seen: u64,
     retries: u64,
     corrupt: Option<Corrupt>,
@@ -380,7 +385,7 @@ impl<T: Pod, L: Trust> Reader<T, L> {
             spin_hint();
         }
         let (Some(odd), Some(role)) = (odd, RoleId::producer(0)) else { return Err(ReadError::Busy) };
-        if liveness.tenancy(role) != Tenancy::Vacant {
+        if !says(self.liveness, &self.slot.region, liveness) || liveness.tenancy(role) != Tenancy::Vacant {
             return Err(ReadError::Busy);
         }
         // Whoever wrote before the answer is gone. If the sequence is the same, this write will never be finished.

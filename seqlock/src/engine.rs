@@ -103,7 +103,8 @@ impl<C: Codec> Core<C> {
 
     /// The version that a new writer goes on from, if there can be one.
     ///
-    /// The caller's claim of the role has ordered all that earlier writers did before this.
+    /// The caller's claim of the role has ordered all that earlier writers did before this; the fence passes that on to
+    /// whoever sees what the caller stores next.
     pub(crate) fn adopt(&self) -> Result<u64, Corrupt> {
         // ORD cell.adopt: Relaxed, the claim of the role has ordered what earlier writers did.
         let latest = self.latest.load(Ordering::Relaxed);
@@ -114,6 +115,9 @@ impl<C: Codec> Core<C> {
         if self.form() != Form::Word && !rotating::holds(self, version) {
             return Err(Corrupt { what: CorruptWord::Stamp, found: version });
         }
+        // ORD cell.follow: Release -> the fences of `take`, `Look::look`; who sees the first stamp of this writer sees the
+        // `latest` that it goes on from.
+        fence(Ordering::Release);
         Ok(version)
     }
 
@@ -243,7 +247,8 @@ impl<C: Codec> Look<C> {
         }
         // With an honest writer an attempt fails only if `latest` has moved since. An attempt that failed at a stamp saw that
         // of a version `slots` further on at least, which was stored behind the fence of the version before it, and that
-        // behind the store of `latest` for the one before that; our fences since then show us that store at least.
+        // behind the store of `latest` for the one before that; or, as the first of a writer, behind the fence of `adopt`,
+        // and that behind all stores of `latest` before. Our fences since then show us that store at least.
         if self.look() != first {
             return Err(ReadError::Lapped);
         }

@@ -82,9 +82,10 @@ pub enum BytesReadError {
 /// Why one of many writers did not write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteError {
-    /// Another writer held the lock all the time, and lives. Nothing was written.
+    /// This writer did not get the lock: another one had it whenever it looked, and none of them is proven gone. Nothing
+    /// was written.
     Busy {
-        /// The number of that writer.
+        /// The number of the writer that was last seen with the lock; 0, too, if each was done before it could be seen.
         writer: u32,
     },
     /// The lock or the version cannot be; final.
@@ -127,7 +128,7 @@ impl fmt::Display for WriteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Busy { writer } => {
-                write!(f, "expected the lock to become free, found it held by writer {writer}")
+                write!(f, "expected to get the lock, found it held, last by writer {writer}")
             }
             Self::Corrupt(corrupt) => corrupt.fmt(f),
         }

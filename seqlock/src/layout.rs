@@ -412,9 +412,15 @@ impl Layout {
         }
     }
 
-    /// Whether these leases are those that the writers of this structure hold.
-    pub(crate) fn require_liveness<V: Liveness>(&self) -> Result<(), Incompatible> {
-        same(Field::Liveness, self.liveness.into(), V::KIND.into())
+    /// Whether these leases are those that the writers of this structure hold. Leases of the right kind that say nothing
+    /// about the region are found as 0: none.
+    pub(crate) fn require_liveness<L: Trust, V: Liveness>(
+        &self,
+        region: &Region<L>,
+        liveness: &V,
+    ) -> Result<(), Incompatible> {
+        same(Field::Liveness, self.liveness.into(), V::KIND.into())?;
+        if liveness.covers(region) { Ok(()) } else { same(Field::Liveness, self.liveness.into(), 0) }
     }
 
     fn bell(&self) -> usize {

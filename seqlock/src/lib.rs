@@ -13,14 +13,25 @@
 //! and in slots, larger ones in [rotating slots](engine::rotating).
 //!
 //! # Guarantees
-//! (All but [`classic`], which says where it differs.)
+//! Of [`Cell`], [`bytes::Cell`] and [`table::Table`]:
 //! - A write is wait-free and makes no system call, no allocation and no read-modify-write. One store publishes it: a
 //!   writer killed or stopped at any instruction leaves the value before, whole, and nothing to repair.
 //! - A reader only loads; memory that is mapped read-only will do. It waits for nobody, and tries again only if the
 //!   writer laps it. What it returns was the latest value at a moment during the call, and the versions that it
 //!   returns never go back.
-//! - What a writer can write is validated: readers of a cell that lies are told [`Corrupt`], for good, after a bounded
-//!   number of steps.
+//! - What a writer can write is validated: of one that lies, a reader gets a value of its making, `Lapped`, or
+//!   [`Corrupt`], which is for good; each after a bounded number of steps, and never memory that is not the cell's.
+//!
+//! Of [`shared::Cell`], the same for readers. A writer takes a lock, by a read-modify-write, and may wait for another one:
+//! within bounds, with a few system calls, and then it is told [`WriteError::Busy`]. One that is killed leaves the value
+//! before, whole, and a lock that is taken from it where leases prove its death; one that is stopped keeps the lock.
+//!
+//! Of [`classic::Cell`], less: a write is wait-free, but while it lasts there is no value. Readers wait, within bounds,
+//! and the value of a writer that is killed in it is gone until the next one writes.
+//!
+//! Leases are to be those of the segment that the structure lies in. Those of another one prove nothing for it, and
+//! would break the mutual exclusion of its writers (torn values), never the safety of memory; where it can be known
+//! ([`Liveness::covers`](tidewire_shm::Liveness::covers)), no writer is made by them and nobody is believed dead.
 //!
 //! # Examples
 //! ```

@@ -55,7 +55,7 @@ use bytemuck::Pod;
 use tidewire_shm::sync::{AtomicU64, Ordering, Shared, spin_hint};
 use tidewire_shm::{Liveness, Region, RoleId, Tenancy, Trust, Trusted};
 
-use crate::cell::{Bound, Reader, claim_writer, owner_word, shape};
+use crate::cell::{Bound, Reader, claim_writer, owner_word, says, shape};
 use crate::codec::Fixed;
 use crate::engine::Core;
 use crate::error::{AttachError, Corrupt, CorruptWord, CreateError, WriteError};
@@ -195,10 +195,11 @@ impl<T: Pod, L: Trust> Cell<T, L> {
             lock: self.lock_word(),
             number: index + 1,
             writers: self.layout.writers,
+            liveness: self.layout.liveness,
             seen: 0,
             corrupt: None,
             held,
-            _region: bound.region,
+            region: bound.region,
             not_sync: PhantomData,
         };
         writer.free_what_is_left();
@@ -226,11 +227,14 @@ pub struct Writer<T, L: Trust = Trusted, G = ()> {
     /// What stands in the lock when we hold it.
     number: u32,
     writers: u32,
+    /// The kind of leases that the writers hold.
+    liveness: u32,
     /// The last version that this writer saw or wrote.
     seen: u64,
     corrupt: Option<Corrupt>,
+    // In this order: freeing the role needs the region.
     held: Held<G>,
-    _region: Region<L>,
+    region: Region<L>,
     not_sync: PhantomData<core::cell::Cell<()>>,
 }
 
@@ -262,29 +266,43 @@ impl<T: Pod, L: Trust, G> Writer<T, L, G> {
     }
 
     fn lock<V: Liveness<Lease = G>>(&mut self, liveness: &V) -> Result<Guard, WriteError> {
-        let mut holder = 0;
+        let mut last = 0;
         for round in 1..=ROUNDS {
             // ORD own: Relaxed, only the compare-exchange below decides.
             let found = self.lock.load(Ordering::Relaxed);
-            holder = low(found);
+            let holder = low(found);
             if holder > self.writers {
                 return Err(self.latch(CorruptWord::Lock, found).into());
             }
+            if holder != 0 {
+                last = holder;
+            }
             // Our own number can stand there only if a peer wrote it: nobody lives who holds it.
             let free = holder == 0 || holder == self.number;
-            if free || round.is_multiple_of(ASK_EVERY) && is_gone(liveness, holder) {
+            if free || round.is_multiple_of(ASK_EVERY) && self.is_gone(liveness, holder) {
                 let generation = high(found).wrapping_add(1);
                 let ours = pair(generation, self.number);
                 // ORD lock.free: Acquire <- `Guard::drop`, `free_what_is_left`; what was written with the lock. What a
                 // dead holder wrote, the answer about its lease has ordered.
                 // ORD own: failure Relaxed, nothing is read behind it.
-                if self.lock.compare_exchange(found, ours, Ordering::Acquire, Ordering::Relaxed).is_ok() {
-                    return Ok(Guard { lock: self.lock.clone(), generation });
+                match self.lock.compare_exchange(found, ours, Ordering::Acquire, Ordering::Relaxed) {
+                    Ok(_) => return Ok(Guard { lock: self.lock.clone(), generation }),
+                    // Whoever was faster, unless it is done already.
+                    Err(now) if (1..=self.writers).contains(&low(now)) => last = low(now),
+                    Err(_) => {}
                 }
             }
             spin_hint();
         }
-        Err(WriteError::Busy { writer: holder.saturating_sub(1) })
+        Err(WriteError::Busy { writer: last.saturating_sub(1) })
+    }
+
+    /// Whether the holder of the lock that was seen before this is gone. Only the leases of this cell are asked.
+    #[cold]
+    fn is_gone<V: Liveness>(&self, liveness: &V, holder: u32) -> bool {
+        let role = holder.checked_sub(1).and_then(RoleId::producer);
+        let role = role.filter(|_| says(self.liveness, &self.region, liveness));
+        role.is_some_and(|role| liveness.tenancy(role) == Tenancy::Vacant)
     }
 
     #[cold]
@@ -321,7 +339,8 @@ impl<T: Pod, L: Trust, G> Writer<T, L, G> {
     /// questions to the kernel whether the holder lives.
     ///
     /// # Errors
-    /// [`WriteError::Busy`] if another writer held the lock all the time, and lives (or leases prove nothing);
+    /// [`WriteError::Busy`] if this one did not get the lock: others held it whenever it looked, and are not proven gone.
+    /// Nobody is by leases that prove nothing, or that are not those of this cell ([`Liveness::covers`]).
     /// [`WriteError::Corrupt`] for good once something is published that cannot be.
     pub fn write<V: Liveness<Lease = G>>(&mut self, liveness: &V, value: &T) -> Result<u64, WriteError> {
         let (guard, version) = self.begin(liveness)?;
@@ -363,13 +382,6 @@ impl<T: Pod, L: Trust, G> Writer<T, L, G> {
     pub fn corruption(&self) -> Option<Corrupt> {
         self.corrupt
     }
-}
-
-/// Whether the holder of the lock that was seen before this is gone.
-#[cold]
-fn is_gone<V: Liveness>(liveness: &V, holder: u32) -> bool {
-    let role = holder.checked_sub(1).and_then(RoleId::producer);
-    role.is_some_and(|role| liveness.tenancy(role) == Tenancy::Vacant)
 }
 
 impl<T, L: Trust, G> fmt::Debug for Writer<T, L, G> {

@@ -180,8 +180,8 @@ impl Header {
         let magic = unsafe { region.atomic_u64(MAGIC_OFFSET) };
         // ORD header.invalidate: Relaxed, ordered before what follows by the fence.
         magic.store(0, Ordering::Relaxed);
-        // ORD header.invalidate: Release -> the fence of `Header::inspect`; who sees a word of the new structure does not
-        // see the old magic.
+        // ORD header.invalidate: Release -> the second fence of `Header::inspect`; whose copy has a word of the new structure
+        // does not find the old magic behind it.
         fence(Ordering::Release);
         Ok(())
     }
@@ -232,9 +232,9 @@ impl Header {
             return Err(Incompatible::new(Field::TotalBytes, HEADER_BYTES as u64, have));
         }
         // SAFETY: the first eight bytes are only accessed as this word; the region outlives it.
-        let magic = unsafe { region.atomic_u64(MAGIC_OFFSET) };
+        let word = unsafe { region.atomic_u64(MAGIC_OFFSET) };
         // ORD header.publish: Relaxed, since a load from a read-only mapping must be; the fence below acquires.
-        let magic = magic.load(Ordering::Relaxed);
+        let magic = word.load(Ordering::Relaxed);
         // ORD header.publish: Acquire <- `Header::write`; the header, control words and data are ready.
         fence(Ordering::Acquire);
         if magic == MAGIC.swap_bytes() {
@@ -250,6 +250,14 @@ impl Header {
         let payload = unsafe { region.payload(8, HEADER_BYTES - 8) };
         // SAFETY: in bounds; nobody writes a header after its magic, and a hostile write gives arbitrary bytes.
         unsafe { payload.read_bytes(0, rest.as_mut_ptr(), rest.len()) };
+        // ORD header.invalidate: Acquire <- `Header::invalidate`; if a word above is of a newer structure, the magic is gone,
+        // or new.
+        fence(Ordering::Acquire);
+        // ORD header.invalidate: Relaxed, the fence before it orders it behind the copy.
+        let again = word.load(Ordering::Relaxed);
+        if again != magic {
+            return Err(Incompatible::new(Field::Magic, MAGIC, again));
+        }
         raw.magic = magic;
         raw.validate(have, region.origin().boot_id)
     }

@@ -18,6 +18,9 @@
 use core::error::Error;
 use core::fmt;
 
+use crate::region::{Origin, Region};
+use crate::trust::Trust;
+
 /// A role of one structure, as leases number it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RoleId(u32);
@@ -107,6 +110,10 @@ impl Error for LeaseError {}
 
 /// Gives out leases, at most one per role at a time, and knows who is gone.
 ///
+/// Leases of one segment prove nothing for a structure in another one: used for it, they break its mutual exclusion
+/// (a latest value may be torn, a message lost or seen twice), but never the safety of memory where peers are not
+/// trusted. [`covers`](Self::covers) finds out.
+///
 /// # Safety
 /// - Safe code cannot pair it with a structure that it says nothing about. ([`KERNEL_LEASES`] of a segment are refused
 ///   where the memory is no segment's, and memory of a segment is trusted only by a promise that covers the rest.)
@@ -135,6 +142,14 @@ pub unsafe trait Liveness {
 
     /// What is known about the lease of a role, without taking it.
     fn tenancy(&self, role: RoleId) -> Tenancy;
+
+    /// Whether these leases can speak of structures in that region; asked where a role is taken, and where a
+    /// [`Tenancy::Vacant`] is believed.
+    ///
+    /// As provided: [`KERNEL_LEASES`] do not for memory of one process, all else does for everything.
+    fn covers<L: Trust>(&self, region: &Region<L>) -> bool {
+        Self::KIND != KERNEL_LEASES || region.origin() != Origin::default()
+    }
 }
 
 /// [`Liveness::KIND`] of the leases that the kernel holds for a segment.

@@ -22,6 +22,8 @@ mod error;
 mod header;
 mod lease;
 mod line;
+#[cfg(all(feature = "std", not(loom)))]
+mod own_fd;
 mod region;
 pub mod sync;
 mod trust;

@@ -202,6 +202,12 @@ impl<L: Trust> Region<L> {
         self.origin
     }
 
+    /// What keeps the bytes alive, if it is a `K`.
+    #[cfg(all(feature = "std", not(loom)))]
+    pub(crate) fn kept<K: core::any::Any>(&self) -> Option<&K> {
+        self.keep.as_deref()?.downcast_ref()
+    }
+
     /// Gives away the right to write: whatever would store into the result is refused with
     /// [`RegionError::ReadOnly`] or [`Field::Access`](crate::Field::Access). For readers that never write, and for
     /// memory that is mapped read-only.

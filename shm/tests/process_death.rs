@@ -354,7 +354,11 @@ fn a_peer_cannot_write_the_page_whatever_it_does() {
 }
 
 fn memory(seals: SealFlags, len: u64, magic: &[u8]) -> OwnedFd {
-    let fd = memfd_create("test", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+    named_memory("test", seals, len, magic)
+}
+
+fn named_memory(name: &str, seals: SealFlags, len: u64, magic: &[u8]) -> OwnedFd {
+    let fd = memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
     ftruncate(&fd, len).unwrap();
     rustix::io::pwrite(&fd, magic, 0).unwrap();
     fcntl_add_seals(&fd, seals).unwrap();
@@ -671,16 +675,18 @@ fn a_notice_is_found_by_its_address() {
     let number = u64::from(reader.as_raw_fd().unsigned_abs());
     let inode_of_pipe = fstat(&reader).unwrap().st_ino;
     let refused = find([me | number << 32, inode_of_pipe]).unwrap_err();
-    assert!(matches!(refused, DeathError::NotANotice { what: "inode", .. }), "{refused}");
+    assert!(matches!(refused, DeathError::NotANotice { what: "name", .. }), "{refused}");
     for low in [me | 999_999 << 32, u64::from(u32::MAX), 0, u64::MAX] {
         let refused = find([low, inode]).unwrap_err();
         assert!(matches!(refused, DeathError::System { .. }), "{refused}");
     }
-    // Memory with the right inode that is no notice.
-    let plain = memory(SealFlags::SHRINK, PAGE as u64, b"TWDEATH1");
-    let number = u64::from(plain.as_raw_fd().unsigned_abs());
-    let refused = find([me | number << 32, fstat(&plain).unwrap().st_ino]).unwrap_err();
-    assert!(matches!(refused, DeathError::NotANotice { what: "seals", .. }), "{refused}");
+    // Memory with the right inode that is no notice, by its name, and by its seals.
+    for (name, wrong) in [("test", "name"), ("tidewire-notice", "seals")] {
+        let plain = named_memory(name, SealFlags::SHRINK, PAGE as u64, b"TWDEATH1");
+        let number = u64::from(plain.as_raw_fd().unsigned_abs());
+        let refused = find([me | number << 32, fstat(&plain).unwrap().st_ino]).unwrap_err();
+        assert!(matches!(refused, DeathError::NotANotice { what, .. } if what == wrong), "{refused}");
+    }
 
     child.kill().unwrap();
     assert_eq!(wait_for_death(&watch, LONG), WaitedWith::PeerGone(PeerState::Dead));

@@ -38,6 +38,7 @@
 //! | `cell.publish` | `write`: store of `latest` | `Reader::look`: load of `latest` and fence | the slot of the version, whole, with its stamp |
 //! | `cell.busy` | `fill`: fence behind `BUSY` | `take`: fence in front of the load of the stamp | whoever saw a word of a newer version sees its `BUSY`, or what came later |
 //! | `cell.adopt` | a former writer's end: its lease, its role | `Writer` at attach | all that it wrote |
+//! | `cell.follow` | `Core::adopt`: fence behind all of that | `take`, `Reader::look`: fences | whoever saw the first stamp of a writer sees the `latest` that it went on from |
 //!
 //! # Crash argument
 //! | point | killed or stopped here, the readers see | the next writer |

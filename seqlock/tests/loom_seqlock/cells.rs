@@ -112,6 +112,38 @@ fn an_honest_writer_is_never_corrupt() {
     });
 }
 
+/// The same where one writer follows another: whoever saw the first stamp of the second knows what the first published.
+#[test]
+fn the_first_stamp_of_a_follower_tells_of_what_was_published() {
+    model_that_shows(&["read", "lapped"], |shown| {
+        let leases = Leases::new();
+        let cell = std::sync::Arc::new(cell::<3>(4));
+        let mut reader = cell.reader();
+        let shown = shown.clone();
+        let reading = thread::spawn(move || match reader.try_read() {
+            Ok((found, version)) => {
+                assert_eq!(found, value(version), "torn");
+                shown.note("read");
+            }
+            Err(error) => {
+                assert_eq!(error, ReadError::Lapped);
+                shown.note("lapped");
+                // Sent to the slot of version 0, it saw the stamp of version 4 there; this one fences.
+                let _again = reader.try_read();
+                assert!(reader.version().unwrap() >= 3);
+            }
+        });
+        let mut first = cell.writer(&leases).unwrap();
+        (1..=3).for_each(|version| assert_eq!(first.write(&value(version)), version));
+        drop(first);
+        let following = thread::spawn(move || {
+            assert_eq!(cell.writer(&leases).unwrap().write(&value(4)), 4);
+        });
+        following.join().unwrap();
+        reading.join().unwrap();
+    });
+}
+
 /// Bytes and their length belong to one version.
 #[test]
 fn lengths_belong_to_their_bytes() {

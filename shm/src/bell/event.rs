@@ -1,6 +1,5 @@
 //! The waiter's end for reactors: an eventfd in place of the futex.
 
-use alloc::format;
 use alloc::vec::Vec;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -12,6 +11,7 @@ use super::kernel::Kernel;
 use super::sleeper::BellFlag;
 use super::wait::Flag;
 use super::{BellError, BellMode, ON_EVENTFD, System};
+use crate::own_fd::through_path;
 use crate::sync::{AtomicU32, Shared, full_fence};
 
 /// Whether a reactor may wait.
@@ -122,8 +122,8 @@ pub(super) fn signal(eventfd: &OwnedFd) -> bool {
 
 /// Whether a descriptor is an eventfd; makes it non-blocking.
 pub(super) fn verify(fd: &OwnedFd) -> Result<(), BellError> {
-    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    let link = readlinkat(CWD, path, Vec::new()).map_err(on("inspect an eventfd"))?;
+    let link = through_path(fd.as_raw_fd(), |path| readlinkat(CWD, path, Vec::new()))
+        .map_err(on("inspect an eventfd"))?;
     if link.to_bytes() != b"anon_inode:[eventfd]" {
         return Err(BellError::NotAnEventfd);
     }

@@ -212,7 +212,7 @@ impl Flag for CountFlag {
     fn lower(&self) {
         // ORD own: Relaxed, a count.
         let mut count = self.count.load(Ordering::Relaxed);
-        // Bounded: a peer that keeps changing the count costs itself, and others, a few system calls.
+        // Bounded: a peer may keep changing the count.
         for _ in 0..64 {
             let Some(less) = count.checked_sub(1) else { return };
             // ORD own: Relaxed, a count; on failure too.
@@ -220,6 +220,13 @@ impl Flag for CountFlag {
                 Ok(_) => return,
                 Err(now) => count = now,
             }
+        }
+        // Whatever the others do, this one is counted no more. At zero it was not: then the step is undone, and who looked
+        // in between rang in vain.
+        // ORD own: Relaxed, a count; adding the most there is takes one away.
+        if self.count.fetch_add(u32::MAX, Ordering::Relaxed) == 0 {
+            // ORD own: Relaxed, a count.
+            self.count.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

@@ -1,14 +1,20 @@
 //! Where a notice can be found by those who are sent no descriptors.
 
 use alloc::format;
+use alloc::string::ToString;
+use alloc::vec::Vec;
 use core::fmt;
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat};
-use rustix::io::retry_on_intr;
+use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat, readlinkat};
+use rustix::io::{Errno, retry_on_intr};
 
 use super::watch::wrong;
 use super::{DeathError, DeathNotice, DeathWatch};
+use crate::own_fd::through_path;
+
+/// What the link of a descriptor of a notice says, whoever made it.
+const LINK: &str = "/memfd:tidewire-notice (deleted)";
 
 /// Where the notice of a process is found by other processes of the same user and PID namespace: two words, to be
 /// written where peers can read them.
@@ -58,8 +64,9 @@ impl DeathNotice {
 impl DeathWatch {
     /// Maps the notice at an address that a peer wrote somewhere.
     ///
-    /// Nothing of what the address names is opened before it was seen to be a file with that inode, and nothing is
-    /// mapped that is not sealed as a notice is: an address that lies does no harm.
+    /// Nothing of what the address names is touched before its link was seen to name the memory of a notice, nor opened
+    /// before it was seen to be a file with that inode, and nothing is mapped that is not sealed as a notice is: an
+    /// address that lies does no harm.
     ///
     /// # Errors
     /// [`DeathError::System`] if there is no such process any more, or none that this one may look into;
@@ -78,17 +85,24 @@ impl DeathWatch {
     pub fn find(address: NoticeAddress) -> Result<Self, DeathError> {
         let NoticeAddress { pid, fd, inode } = address;
         let path = format!("/proc/{pid}/fd/{fd}");
-        let found = open(&path, OFlags::PATH)?;
+        let link = retry_on_intr(|| readlinkat(CWD, &path, Vec::new())).map_err(on_open())?;
+        if link.to_bytes() != LINK.as_bytes() {
+            return Err(wrong("name", LINK.to_string(), link.to_string_lossy().into_owned()));
+        }
+        let found = open(&path, OFlags::PATH).map_err(on_open())?;
         let stat = fstat(&found).map_err(DeathError::on("inspect a death notice"))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_ino != inode {
             return Err(wrong("inode", format!("{inode}"), format!("{}", stat.st_ino)));
         }
-        let path = format!("/proc/self/fd/{}", found.as_raw_fd());
-        Self::new(open(&path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?)
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        Self::new(through_path(found.as_raw_fd(), |path| open(path, flags)).map_err(on_open())?)
     }
 }
 
-fn open(path: &str, flags: OFlags) -> Result<OwnedFd, DeathError> {
+fn open(path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
     retry_on_intr(|| openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty()))
-        .map_err(DeathError::on("open the death notice of a peer"))
+}
+
+fn on_open() -> impl FnOnce(Errno) -> DeathError {
+    DeathError::on("open the death notice of a peer")
 }

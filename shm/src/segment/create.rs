@@ -42,6 +42,7 @@ use super::map::{Access, Mapping};
 use super::name::Name;
 use super::options::SegmentOptions;
 use super::{Segment, origin};
+use crate::own_fd::through_path;
 use crate::region::{Origin, Region};
 use crate::trust::Untrusted;
 
@@ -91,9 +92,10 @@ impl<'d> Draft<'d> {
     pub(super) fn publish(&mut self, name: &Name) -> Result<(), SegmentError> {
         let published = match &mut self.temporary {
             None => {
-                let open_file = format!("/proc/self/fd/{}", self.fd.as_raw_fd());
                 let to = self.directory.fd();
-                retry_on_intr(|| linkat(CWD, &open_file, to, name.as_str(), AtFlags::SYMLINK_FOLLOW))
+                through_path(self.fd.as_raw_fd(), |open_file| {
+                    retry_on_intr(|| linkat(CWD, open_file, to, name.as_str(), AtFlags::SYMLINK_FOLLOW))
+                })
             }
             Some(temporary) => temporary.rename(name, &self.fd),
         };

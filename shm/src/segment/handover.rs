@@ -23,6 +23,7 @@ use rustix::net::{
 use super::error::SegmentError;
 use super::options::SegmentOptions;
 use super::{Segment, memory};
+use crate::own_fd::through_path;
 
 /// The byte that carries the descriptor.
 const MARK: u8 = b'S';
@@ -180,9 +181,9 @@ impl Segment {
         let value = env::var(variable).map_err(|error| wrong(&error.to_string()))?;
         let (number, inode) = parse(&value).ok_or_else(|| wrong(&value))?;
         // Opened anew: whose descriptor the number is, the environment cannot prove, so it is not taken over.
-        let path = format!("/proc/self/fd/{number}");
         let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let Ok(fd) = retry_on_intr(|| open(&path, flags, Mode::empty())) else {
+        let opened = through_path(number, |path| retry_on_intr(|| open(path, flags, Mode::empty())));
+        let Ok(fd) = opened else {
             return Err(wrong(&format!("{value}, which is no open descriptor")));
         };
         memory::verify(&fd)?;

@@ -57,8 +57,11 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec, retry_on_intr};
 use super::Segment;
 use super::error::SegmentError;
 use super::fork::{ForkMark, Unshared};
+use super::map::{Identity, Mapped};
 use super::name::Name;
 use crate::lease::{KERNEL_LEASES, LeaseError, Liveness, RoleId, Tenancy};
+use crate::region::{Origin, Region};
+use crate::trust::Trust;
 
 /// Gives out the leases of a segment, and knows which are held: from the kernel, which releases a lease only when
 /// its holder handed it back or is dead.
@@ -74,6 +77,11 @@ use crate::lease::{KERNEL_LEASES, LeaseError, Liveness, RoleId, Tenancy};
 ///   will not execute another instruction, and all that it wrote before is visible.
 /// - [`acquire`](Liveness::acquire) makes three system calls, [`tenancy`](Liveness::tenancy) one. Neither waits for
 ///   others, but `acquire` waits, a second at most, for a fork of this process that is just under way.
+///
+/// - They speak of structures in this segment only. For one in another segment they prove nothing: that would break its
+///   mutual exclusion (torn values), not the safety of memory. [`covers`](Liveness::covers) is true for regions of
+///   this segment, false for those of another and for memory of one process; of regions that were made
+///   [of parts](Region::from_raw_parts) with an origin it is not known, and it is true.
 ///
 /// # Errors
 /// `acquire` returns [`LeaseError::System`] with `EMFILE` or `ENFILE` if there are no more descriptors, or if this
@@ -137,13 +145,6 @@ pub struct SegmentLeases {
 pub struct SegmentLease {
     open_file: Unshared,
     role: RoleId,
-}
-
-/// Tells a file from every other that exists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Identity {
-    device: u64,
-    inode: u64,
 }
 
 /// A name in a directory.
@@ -239,6 +240,14 @@ unsafe impl Liveness for SegmentLeases {
             Err(_) => Tenancy::Unknown,
         }
     }
+
+    fn covers<L: Trust>(&self, region: &Region<L>) -> bool {
+        match region.kept::<Mapped>() {
+            Some(mapped) => mapped.identity == self.identity,
+            // Made of parts: whoever did that says by the origin whether it is memory of a segment.
+            None => region.origin() != Origin::default(),
+        }
+    }
 }
 
 impl SegmentLease {
@@ -315,12 +324,6 @@ impl fmt::Debug for SegmentLease {
     }
 }
 
-impl Identity {
-    fn of(stat: &Stat) -> Self {
-        Self { device: stat.st_dev, inode: stat.st_ino }
-    }
-}
-
 /// Opens the file of `memory` again: an open file of its own.
 fn reopen(
     memory: BorrowedFd<'_>,
@@ -389,7 +392,7 @@ fn control(fd: BorrowedFd<'_>, command: c_int, kind: c_int, role: RoleId) -> Res
 #[cfg(test)]
 mod tests {
     use super::{Place, SegmentLeases, reopen};
-    use crate::lease::{KERNEL_LEASES, LeaseError, Liveness, RoleId, Tenancy};
+    use crate::lease::{LeaseError, Liveness, RoleId, Tenancy};
     use crate::segment::{Name, Segment, SegmentOptions};
     use rustix::fs::{
         FallocateFlags, MemfdFlags, OFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_getfl, fstat,

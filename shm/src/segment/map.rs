@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use memmap2::{Advice, MmapOptions, MmapRaw};
-use rustix::fs::{FallocateFlags, fallocate, fstatfs, fstatvfs, ftruncate};
+use rustix::fs::{FallocateFlags, Stat, fallocate, fstat, fstatfs, fstatvfs, ftruncate};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::param::page_size;
 use rustix::process::{Resource, getrlimit};
@@ -27,11 +27,31 @@ const PMD_SIZE: &str = "/sys/kernel/mm/transparent_hugepage/hpage_pmd_size";
 /// A mapping that regions keep alive.
 #[derive(Debug)]
 pub(super) struct Mapping {
-    bytes: Arc<MmapRaw>,
+    mapped: Arc<Mapped>,
     /// The bytes that were asked for; the mapping goes on to the end of the last page.
     len: usize,
     huge: bool,
     access: Access,
+}
+
+/// What keeps the regions of a segment alive: a mapping, and what it is of.
+#[derive(Debug)]
+pub(super) struct Mapped {
+    bytes: MmapRaw,
+    pub(super) identity: Identity,
+}
+
+/// Tells a file from every other that exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    pub(super) fn of(stat: &Stat) -> Self {
+        Self { device: stat.st_dev, inode: stat.st_ino }
+    }
 }
 
 /// What may be done through a mapping.
@@ -58,7 +78,7 @@ impl Mapping {
             advise_huge(&bytes);
         }
         reserve(fd, size as u64, page as u64).map_err(|errno| no_space(size as u64, free, errno))?;
-        Self::finish(bytes, len, hugetlb, Access::ReadWrite, options)
+        Self::finish(fd, bytes, len, hugetlb, Access::ReadWrite, options)
     }
 
     /// Maps a whole file that exists.
@@ -73,10 +93,11 @@ impl Mapping {
         if options.huge_pages && !hugetlb && access == Access::ReadWrite {
             advise_huge(&bytes);
         }
-        Self::finish(bytes, len, hugetlb, access, options)
+        Self::finish(fd, bytes, len, hugetlb, access, options)
     }
 
     fn finish(
+        fd: &OwnedFd,
         bytes: MmapRaw,
         len: usize,
         hugetlb: bool,
@@ -95,15 +116,16 @@ impl Mapping {
             retry(|| bytes.lock()).map_err(|source| not_locked(bytes.len() as u64, source))?;
         }
         let huge = hugetlb || (options.huge_pages && is_mapped_huge(&bytes));
-        Ok(Self { bytes: Arc::new(bytes), len, huge, access })
+        let stat = fstat(fd).map_err(SegmentError::on("inspect the segment"))?;
+        Ok(Self { mapped: Arc::new(Mapped { bytes, identity: Identity::of(&stat) }), len, huge, access })
     }
 
     /// A region over the bytes that were asked for.
     pub(super) fn region(&self, origin: Origin) -> Region<Untrusted> {
-        let base = NonNull::new(self.bytes.as_mut_ptr()).unwrap_or(NonNull::dangling());
+        let base = NonNull::new(self.mapped.bytes.as_mut_ptr()).unwrap_or(NonNull::dangling());
         // SAFETY: the mapping is at least `len` bytes long, initialised by the kernel, kept alive by the `Arc`, and
         // given out as regions only; over a read-only mapping the region is made read-only at once.
-        let region = unsafe { Region::from_raw_parts(base, self.len, origin, self.bytes.clone()) };
+        let region = unsafe { Region::from_raw_parts(base, self.len, origin, self.mapped.clone()) };
         match region {
             Ok(region) if self.access == Access::ReadOnly => region.read_only(),
             Ok(region) => region,

@@ -166,8 +166,9 @@ pub fn full_fence() {
     {
         // A locked instruction is a full fence, and several times cheaper than the `mfence` that a fence becomes. The
         // compiler moves no access across assembly that may touch memory.
-        // SAFETY: stores back what is on this thread's own stack, in one step; nothing else changes but flags.
-        unsafe { core::arch::asm!("lock or dword ptr [rsp - 64], 0", options(nostack)) };
+        // SAFETY: stores back what lies below this thread's own stack, in one step; nothing else changes but flags. Without
+        // `nostack` the compiler keeps nothing there.
+        unsafe { core::arch::asm!("lock or dword ptr [rsp - 64], 0") };
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri), not(plain_copy))))]
     // ORD full: SeqCst <-> whatever the caller's comment names.
