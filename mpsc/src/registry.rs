@@ -73,7 +73,7 @@ use core::fmt;
 use tidewire_ring::embed::{Parts, Role, own_id};
 use tidewire_ring::{Corrupt, Owner};
 use tidewire_shm::sync::{AtomicU64, Ordering, Shared};
-use tidewire_shm::{Field, Incompatible, KERNEL_LEASES, LeaseError, Liveness, Origin, Region, RoleId, Trust};
+use tidewire_shm::{Field, Incompatible, LeaseError, Liveness, Region, RoleId, Trust};
 
 use crate::error::AttachError;
 use crate::layout::Layout;
@@ -141,11 +141,10 @@ impl<L: Trust> Core<L> {
         self.owner_word(lane).load(Ordering::Acquire)
     }
 
-    fn same_liveness<V: Liveness>(&self) -> Result<(), AttachError> {
+    fn same_liveness<V: Liveness>(&self, liveness: &V) -> Result<(), AttachError> {
         let (expected, found) = (V::KIND.into(), self.layout.liveness.into());
-        // The leases of some segment prove nothing about memory of this process, which may be lent as slices. Memory of
-        // a segment is lent only where somebody promised that no role is held twice.
-        let foreign = V::KIND == KERNEL_LEASES && self.region.origin() == Origin::default();
+        // The leases of another segment prove nothing about this memory.
+        let foreign = !liveness.covers(&self.region);
         if expected == found && !foreign {
             Ok(())
         } else {
@@ -174,7 +173,7 @@ impl<L: Trust> Core<L> {
         liveness: &V,
         make: impl Fn(&Region<L>, &Parts) -> Result<E, Corrupt>,
     ) -> Result<(usize, Tenure, E), AttachError> {
-        self.same_liveness::<V>()?;
+        self.same_liveness(liveness)?;
         let mut corrupt = 0;
         for held in [false, true] {
             if held && !V::PROVES {
@@ -293,7 +292,7 @@ impl<L: Trust> Core<L> {
 
     /// Takes the consumer's role, free or from an owner that is proven dead.
     pub(crate) fn attach_consumer<V: Liveness>(&self, liveness: &V) -> Result<Tenure, AttachError> {
-        self.same_liveness::<V>()?;
+        self.same_liveness(liveness)?;
         let word = self.consumer_word();
         let taken = |owner: Option<Owner>| {
             let held = AttachError::Lease(LeaseError::Held { role: RoleId::CONSUMER });
@@ -317,7 +316,7 @@ impl<L: Trust> Core<L> {
 
     /// Frees the lanes whose owner is proven dead, and says how many. Their messages stay.
     pub(crate) fn reclaim<V: Liveness>(&self, liveness: &V) -> Result<u32, AttachError> {
-        self.same_liveness::<V>()?;
+        self.same_liveness(liveness)?;
         let mut reclaimed = 0;
         for lane in 0..if V::PROVES { self.layout.lanes } else { 0 } {
             let word = self.owner_word(lane);

@@ -267,9 +267,9 @@ fn bad_numbers_are_refused_by_name() {
     assert!(short.to_string().contains("expected a region of at least"), "{short}");
 }
 
-/// Leases of some segment prove nothing about memory of this process.
+/// Leases of a segment prove nothing about other memory.
 #[test]
-fn kernel_leases_are_refused_where_the_memory_is_no_segment() {
+fn leases_of_other_memory_are_refused() {
     let options = Options::new().lanes(1).liveness::<SegmentLeases>();
     let bytes = Queue::<u64>::bytes(4, &options).expect("a plain queue");
     let leases = Segment::anonymous(4096).expect("a segment").leases().expect("its leases");
@@ -279,8 +279,9 @@ fn kernel_leases_are_refused_where_the_memory_is_no_segment() {
     assert!(matches!(queue.reclaim(&leases), Err(AttachError::Incompatible(_))));
 
     let segment = Segment::anonymous(bytes).expect("a segment");
-    let leases = segment.leases().expect("its leases");
     let queue = Queue::<u64, Untrusted>::create(segment.region(), 4, &options).expect("a queue");
+    assert!(matches!(queue.producer(&leases), Err(AttachError::Incompatible(_))), "those of another segment");
+    let leases = segment.leases().expect("its leases");
     let mut producer = queue.producer(&leases).expect("a free lane");
     assert!(matches!(queue.producer(&leases), Err(AttachError::LanesExhausted { lanes: 1, corrupt: 0 })));
     assert_eq!(queue.reclaim(&leases).expect("an answer"), 0, "a held lane is not reclaimed");

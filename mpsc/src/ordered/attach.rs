@@ -28,6 +28,10 @@ unsafe impl<V: Liveness> Liveness for FreeOnly<'_, V> {
     fn tenancy(&self, role: RoleId) -> Tenancy {
         self.0.tenancy(role)
     }
+
+    fn covers<M: Trust>(&self, region: &Region<M>) -> bool {
+        self.0.covers(region)
+    }
 }
 
 /// Takes a free lane (O6), which begins where its tail says.
