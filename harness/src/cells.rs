@@ -94,7 +94,9 @@ mod tests {
             for (to, from) in torn.iter_mut().zip(longer).skip(8) {
                 *to = *from;
             }
-            assert!(bytes.len() == 8 || record_tag(&torn).is_none(), "{tag}");
+            // Of a record that is its tag alone, nothing can come from another one.
+            let same = bytes.len() == 8 || longer.len() == 8;
+            assert!(same || record_tag(&torn).is_none(), "{tag}");
         }
         assert!(lengths.len() > 80 && lengths.first() >= Some(&8) && lengths.last() <= Some(&MOST));
     }

@@ -8,6 +8,7 @@ mod ring;
 mod segment;
 mod seqlock;
 
+pub(crate) use mpsc::{hasty_push, message_of};
 pub(crate) use rig::{Bytes, Rig, record_of};
 pub(crate) use segment::{
     BYTES as SEGMENT_BYTES, NAME as SEGMENT_NAME, SegmentOperation, init as init_segment,

@@ -34,6 +34,7 @@ mod file;
 mod fixed;
 mod interrupt;
 pub(crate) mod message;
+mod mpsc;
 pub(crate) mod oracle;
 mod parent;
 mod pieces;
@@ -68,14 +69,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "COUNT", conflicts_with = "seconds",
           value_parser = clap::value_parser!(u64).range(1..message::MAX_SEQUENCE / 2))]
     messages: Option<u64>,
-    /// Capacity: slots of ring-fixed [default: 1024], bytes of ring-bytes [default: 65536]
+    /// Capacity: slots of ring-fixed, or of each lane [default: 1024], bytes of ring-bytes, or of each lane [default: 65536]
     #[arg(long, value_name = "COUNT")]
     capacity: Option<usize>,
     /// Payload bytes of a message; may be given several times [default: 8, 64 and 1024; records of 16 to 79]
     #[arg(long, value_name = "BYTES")]
     payload: Vec<usize>,
     /// Only this structure; may be given several times
-    #[arg(long, value_name = "NAME", value_parser = ["ring-fixed", "ring-bytes", "cell"])]
+    #[arg(long, value_name = "NAME", value_parser = ["ring-fixed", "ring-bytes", "mpsc-fixed", "mpsc-bytes",
+          "mpsc-ordered", "mpsc-ordered-bytes", "cell"])]
     structure: Vec<String>,
     /// The file that is sent as byte records [default: this program]
     #[arg(long, value_name = "FILE")]

@@ -31,6 +31,7 @@ mod bytes;
 mod dice;
 mod fixed;
 mod hostile;
+mod mpsc;
 mod roles;
 mod seqlock;
 mod victim;
@@ -131,6 +132,14 @@ pub(crate) fn subjects() -> Result<Vec<Subject>> {
         seqlock::read_only_subject::<512>("cell 4096 B, read-only")?,
         seqlock::attach_subject::<Plain<7>>("attach cell")?,
         seqlock::attach_subject::<cells::Shared>("attach writers")?,
+        mpsc::subject::<mpsc::Slots>("lanes 64 B")?,
+        mpsc::subject::<mpsc::Records>("lanes of records")?,
+        mpsc::subject::<mpsc::OrderedSlots>("ordered 64 B")?,
+        mpsc::subject::<mpsc::OrderedRecords>("ordered records")?,
+        mpsc::attach_subject::<mpsc::Slots>("attach lanes")?,
+        mpsc::attach_subject::<mpsc::Records>("attach lanes of rec.")?,
+        mpsc::attach_subject::<mpsc::OrderedSlots>("attach ordered")?,
+        mpsc::attach_subject::<mpsc::OrderedRecords>("attach ordered rec.")?,
     ])
 }
 

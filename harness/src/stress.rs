@@ -94,7 +94,11 @@ impl Args {
         let named = |subject: &dyn Subject| self.structure.iter().any(|name| name == subject.structure());
         for name in &self.structure {
             let known = cells::is_known(name) || table.iter().any(|subject| subject.structure() == name);
-            ensure!(known, "expected a structure among ring-fixed and ring-bytes, found {name}");
+            ensure!(
+                known,
+                "expected a structure among ring-fixed, ring-bytes, mpsc-fixed, mpsc-bytes, mpsc-ordered and \
+                 mpsc-ordered-bytes, found {name}"
+            );
         }
         let wanted = |subject: &dyn Subject| {
             let default =

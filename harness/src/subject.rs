@@ -5,14 +5,16 @@
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
-use tidewire_shm::{Region, Untrusted};
+use tidewire_shm::{Region, Segment, Untrusted};
 
 use crate::history::{Clock, PopDesk, Promise, Room};
 use crate::run::message;
 use crate::twins::history_twins::{Broken, Twin};
+use crate::twins::mpsc_twins::Hasty;
 
 mod bundle;
 mod fixed;
+pub(crate) mod mpsc;
 mod numbers;
 pub(crate) mod play;
 mod records;
@@ -206,6 +208,38 @@ pub(crate) trait Subject: Sync {
     /// As [`sender`](Self::sender).
     unsafe fn receiver(&self, region: Region<Untrusted>, shape: &Shape) -> Result<Box<dyn Receiver>>;
 
+    /// As [`sender`](Self::sender), in its segment; and the line that it pushes into, where that is not `number`.
+    ///
+    /// # Errors
+    /// What the structure says.
+    ///
+    /// # Safety
+    /// As [`sender`](Self::sender).
+    unsafe fn sender_in(&self, segment: &Segment, number: u8) -> Result<(Box<dyn Sender>, u8)> {
+        // SAFETY: the caller's promise.
+        Ok((unsafe { self.sender(segment.region(), number) }?, number))
+    }
+
+    /// As [`receiver`](Self::receiver), in its segment.
+    ///
+    /// # Errors
+    /// What the structure says.
+    ///
+    /// # Safety
+    /// As [`sender`](Self::sender).
+    unsafe fn receiver_in(&self, segment: &Segment, shape: &Shape) -> Result<Box<dyn Receiver>> {
+        // SAFETY: the caller's promise.
+        unsafe { self.receiver(segment.region(), shape) }
+    }
+
+    /// Looks at what is left when everybody is gone.
+    ///
+    /// # Errors
+    /// What is not as it should be.
+    fn left_behind(&self, _segment: &Segment) -> Result<()> {
+        Ok(())
+    }
+
     /// Finds the whole messages that lie in a hand, up to the first that is not.
     fn read_hand(&self, hand: &[u8], found: &mut dyn FnMut(Option<(u32, u64)>, u32));
 
@@ -245,6 +279,8 @@ pub(crate) fn table() -> Vec<Box<dyn Subject>> {
     for lossy in [None, Some(1)] {
         all.push(Box::new(Bundle { producers: 3, ring: Fixed::default(), lossy }));
     }
+    all.push(Box::new(Hasty::new()));
+    all.extend(mpsc::table());
     all
 }
 

@@ -12,6 +12,7 @@ use crate::{run, stress};
 
 mod explore_twins;
 pub(crate) mod history_twins;
+pub(crate) mod mpsc_twins;
 mod scribble_twins;
 pub(crate) mod seqlock_twins;
 

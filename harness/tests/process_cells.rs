@@ -1,5 +1,5 @@
 //! Rows of cells, of `run` and of `stress`, in real processes: right ones are verified, and nothing is left behind.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
 use std::process::{Command, Output, Stdio};

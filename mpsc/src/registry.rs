@@ -141,7 +141,8 @@ impl<L: Trust> Core<L> {
         self.owner_word(lane).load(Ordering::Acquire)
     }
 
-    fn same_liveness<V: Liveness>(&self, liveness: &V) -> Result<(), AttachError> {
+    /// These are the leases that the queue was made for, and speak of its memory.
+    pub(crate) fn same_liveness<V: Liveness>(&self, liveness: &V) -> Result<(), AttachError> {
         let (expected, found) = (V::KIND.into(), self.layout.liveness.into());
         // The leases of another segment prove nothing about this memory.
         let foreign = !liveness.covers(&self.region);

@@ -26,6 +26,8 @@ pub(crate) const SEATS: usize = 4;
 const VERSION: u64 = (1 << 40) - 1;
 /// Reads between two looks at the orders.
 const BATCH: u64 = 256;
+/// Such looks between two times that a reader without a processor of its own gives way.
+const YIELD: u64 = 32;
 /// Memory file systems have unnamed files, and keep them out of the way.
 const MEMORY: &str = "/dev/shm";
 
@@ -365,11 +367,12 @@ pub(crate) fn read<R: Rig>(ground: &Ground, board: &Board, seat: &Seat, processo
     // ORD own: Relaxed, this seat is this process's; a predecessor's counts go on.
     let [count, retries, refused] =
         [&seat.count, &seat.retries, &seat.refused].map(|word| word.load(Ordering::Relaxed));
-    let (mut reads, mut none, mut last) = (0, 0, 0);
+    let (mut reads, mut none, mut last, mut rounds) = (0, 0, 0, 0_u64);
     // ORD board.begun: Release -> `Seat::begun`; the reader is there.
     seat.begun.store(1, Ordering::Release);
     while !board.is_stopped() {
-        if processor.is_none() {
+        rounds += 1;
+        if processor.is_none() && rounds % YIELD == 0 {
             // Whoever wants to die or to follow a dead one shall get a processor soon.
             std::thread::yield_now();
         }

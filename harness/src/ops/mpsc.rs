@@ -17,9 +17,8 @@ use std::sync::atomic::Ordering;
 
 use tidewire_mpsc::Delivery;
 use tidewire_ring::Owner;
-use tidewire_shm::{Region, RoleId, Untrusted};
+use tidewire_shm::{Region, Untrusted};
 
-use super::rig::{MOST, Popped, Pushed, region};
 use crate::explore::{Act, Mode, Operation, Outcome, Role, Seen, Stage};
 
 mod acts;
@@ -27,12 +26,13 @@ mod create;
 mod deed;
 mod leases;
 mod model;
+mod prepare;
 mod rig;
 mod survivors;
 mod table;
 
 use deed::{Beside, Deed, Lane, Seat};
-use leases::{Holder, Leases, lane_role};
+use leases::{Holder, Leases};
 use rig::{Rig, number};
 
 /// Lanes of each queue.
@@ -97,6 +97,8 @@ struct MpscOperation<R: Rig> {
     beside: Beside,
     /// The deed must go over the wrap: checked.
     wraps: bool,
+    /// Whoever goes on beside the victim takes it for dead because it does nothing: wrong, for twins.
+    hasty: bool,
     held: RefCell<Held<R>>,
     /// Who holds what when the victim starts.
     owners: Cell<Owners>,
@@ -110,8 +112,19 @@ impl<R: Rig> Drop for MpscOperation<R> {
 
 /// The operations of all kinds of queue.
 pub(super) fn operations() -> Vec<Box<dyn Operation>> {
-    let lanes = table::rows::<rig::Fixed>().into_iter().chain(table::rows::<rig::Bytes>());
-    lanes.collect()
+    let lanes = [table::rows::<rig::Fixed>(), table::rows::<rig::Bytes>()];
+    let ordered = [table::rows::<rig::OrderedFixed>(), table::rows::<rig::OrderedBytes>()];
+    lanes.into_iter().chain(ordered).flatten().collect()
+}
+
+/// A push beside which others take a producer that stands for a dead one.
+pub(crate) fn hasty_push() -> Box<dyn Operation> {
+    Box::new(table::hasty_push::<rig::Fixed>())
+}
+
+/// Message `n` of lane 0 of the queue of slots.
+pub(crate) fn message_of(n: u64) -> [u64; 4] {
+    rig::message(number(0, n))
 }
 
 impl<R: Rig> Operation for MpscOperation<R> {
@@ -210,7 +223,7 @@ impl<R: Rig> Operation for MpscOperation<R> {
         if self.deed.creates() {
             return self.look_beside(stage);
         }
-        let noted = if self.deed.consumers() { self.push_beside(stage)? } else { self.pop_beside(stage)? };
+        let noted = if self.consumes() { self.push_beside(stage)? } else { self.pop_beside(stage)? };
         let [filled, consumed] = noted;
         for (words, at) in [(filled, FILLED), (consumed, CONSUMED)] {
             for (to, word) in stage.notes().iter().skip(at).zip(words) {
@@ -238,7 +251,7 @@ impl<R: Rig> Operation for MpscOperation<R> {
         let expected = std::array::from_fn(|lane| {
             let more = if lane == 0 && answer == Some(DONE) { self.deed.publishes() } else { 0 };
             model::Expected {
-                first: if self.deed.consumers() {
+                first: if self.consumes() {
                     self.resumes_beside(lane, &given)
                 } else {
                     vec![note(CONSUMED + lane)]
@@ -305,6 +318,7 @@ impl<R: Rig> Operation for MpscOperation<R> {
         match self.deed {
             deed if deed.creates() => self.create_again(stage),
             deed if deed.consumers() => Self::act_consuming(stage, leases),
+            // Of an order only the consumer reclaims.
             _ if R::ORDERED => Self::act_inheriting(stage, leases),
             Deed::AttachProducer | Deed::DetachProducer => Self::act_attaching(stage, leases, Role::Second),
             _ => {
@@ -325,7 +339,9 @@ impl<R: Rig> Operation for MpscOperation<R> {
         } else {
             owners.chain(words.flat_map(|[tail, head, _]| [tail, head])).collect()
         };
-        found.extend(R::believed(Self::position_of(0, self.start(0))));
+        let runs =
+            [(0..LANES).map(|lane| self.start(lane)).sum(), (0..LANES).map(|lane| self.end(lane)).sum()];
+        found.extend(R::believed(Self::position_of(0, self.start(0)), runs));
         found
     }
 
@@ -347,117 +363,5 @@ impl<R: Rig> Operation for MpscOperation<R> {
             }
         }
         Ok(if result == DONE { Outcome::Present } else { Outcome::Absent })
-    }
-}
-
-impl<R: Rig> MpscOperation<R> {
-    fn open(stage: &Stage) -> Verdict<R::Queue> {
-        R::open(region(stage.segment(), R::bytes())?).map_err(|error| format!("opening: {error}"))
-    }
-
-    /// Handles of a run would write into the next run's queue when dropped: their process is to be as dead.
-    fn forget(&self) {
-        #[expect(clippy::mem_forget, reason = "what a dead process leaves is exactly what is wanted")]
-        std::mem::forget(self.held.take());
-    }
-
-    fn take_producer(&self, stage: &Stage, lane: usize, to: Holder) -> Verdict<R::Producer> {
-        let mut held = self.held.borrow_mut();
-        let producer = held.producers.get_mut(lane).and_then(Option::take);
-        if let Some(role) = lane_role(lane) {
-            Leases::first(stage)?.pass(role, to);
-        }
-        producer.ok_or_else(|| format!("the producer of lane {lane} was not prepared"))
-    }
-
-    fn take_consumer(&self, stage: &Stage, to: Holder) -> Verdict<R::Consumer> {
-        Leases::first(stage)?.pass(RoleId::CONSUMER, to);
-        self.held.borrow_mut().consumer.take().ok_or_else(|| "the consumer was not prepared".to_owned())
-    }
-
-    /// Makes and fills the queue.
-    fn fill(&self, stage: &Stage) -> Verdict<()> {
-        let queue = R::create(region(stage.segment(), R::bytes())?, self.delivery)?;
-        let leases = Leases::before(stage)?;
-        let error = |error| format!("preparing: {error}");
-        let mut held = Held::<R>::default();
-        let mut consumer = R::consumer(&queue, &leases).map_err(error)?;
-        let push = |producer: &mut Option<R::Producer>, lane, from: u64, to: u64| {
-            for id in (from..to).map(|n| number(lane, n)) {
-                let pushed = producer.as_mut().map(|producer| R::push(producer, id));
-                if pushed != Some(Pushed::Done) {
-                    return Err(format!("preparing: message {id} was not pushed: {pushed:?}"));
-                }
-            }
-            Ok(())
-        };
-        let pop = |consumer: &mut R::Consumer, id: u64| match R::pop(consumer) {
-            Popped::Message(found) if found == id => Ok(()),
-            found => Err(format!("preparing: expected message {id}, found {found:?}")),
-        };
-        // The last lane is attached behind everything that the consumer does.
-        for lane in 0..LANES {
-            let attached = self.lane(lane) != Lane::New;
-            let producer = held.producers.get_mut(lane).ok_or("a lane too many")?;
-            if lane == LANES - 1 {
-                R::release(&mut consumer);
-                R::tune(&mut consumer, self.period());
-                let [first, second, ..] = &mut held.producers;
-                push(first, 0, self.before_of(0), self.end(0))?;
-                for n in self.before_of(0)..self.start(0) {
-                    pop(&mut consumer, number(0, n))?;
-                }
-                push(second, 1, self.start(1), self.end(1))?;
-                if attached {
-                    let third = held.producers.get_mut(lane).ok_or("a lane too many")?;
-                    *third = Some(R::producer(&queue, &leases).map_err(error)?);
-                    push(third, lane, 0, self.end(lane))?;
-                }
-            } else if attached {
-                *producer = Some(R::producer(&queue, &leases).map_err(error)?);
-                for n in 0..self.before_of(lane) {
-                    push(producer, lane, n, n + 1)?;
-                    pop(&mut consumer, number(lane, n))?;
-                }
-            }
-        }
-        held.consumer = Some(consumer);
-        self.check_prepared(&held)?;
-        for (lane, producer) in held.producers.iter_mut().enumerate() {
-            match self.lane(lane) {
-                Lane::Free => drop(producer.take()),
-                Lane::Kept => {
-                    lane_role(lane).into_iter().for_each(|role| leases.pass(role, Holder::Bystander))
-                }
-                Lane::New | Lane::Dead | Lane::Ours => {}
-            }
-        }
-        match self.seat {
-            Seat::Free => drop(held.consumer.take()),
-            Seat::Kept => leases.pass(RoleId::CONSUMER, Holder::Bystander),
-            Seat::Dead | Seat::Ours => {}
-        }
-        *self.held.borrow_mut() = held;
-        self.owners.set(Self::owners_of(&queue));
-        Ok(())
-    }
-
-    fn owners_of(queue: &R::Queue) -> Owners {
-        Owners {
-            lanes: std::array::from_fn(|lane| R::owner(queue, lane)),
-            consumer: R::consumer_owner(queue),
-        }
-    }
-
-    /// What an act handed out: how many, then the numbers.
-    fn handed_out(&self, stage: &Stage, role: Role) -> Verdict<Vec<u64>> {
-        let [count, ids @ ..] = stage.output(role);
-        // ORD stage: Relaxed, the act's process has ended.
-        let count = usize::try_from(count.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
-        if count > MOST {
-            return Err(format!("expected at most {MOST} messages, found {count}"));
-        }
-        // ORD stage: Relaxed, as above.
-        Ok(ids.iter().take(count).map(|id| id.load(Ordering::Relaxed)).collect())
     }
 }

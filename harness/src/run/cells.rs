@@ -61,6 +61,7 @@ fn play<R: Rig>(subject: &Subject, time: Duration, patience: Duration) -> Result
         children.push(Child::spawn(|| crew::read::<R>(&ground, &board, seat, reads_on))?);
     }
     let seats = || board.readers().iter().take(subject.readers);
+    // ORD board.begun: Acquire <- `crew::read`, `crew::write`; the process is there, with its role.
     let begun = |seat: &Seat| seat.begun.load(Ordering::Acquire) != 0;
     until(patience, || seats().all(begun)).context("the readers did not begin")?;
     let [seat, ..] = board.writers();
@@ -100,7 +101,9 @@ fn play<R: Rig>(subject: &Subject, time: Duration, patience: Duration) -> Result
     row.rate(took);
     let [writes, reads] = counts(&board);
     (row.writes, row.reads) = (writes, reads);
+    // ORD board: Relaxed, the processes have ended and were waited for.
     row.retries = seats().map(|seat| seat.retries.load(Ordering::Relaxed)).sum();
+    // ORD board: Relaxed, as above.
     let all_read = seats().all(|seat| seat.count.load(Ordering::Relaxed) > 0);
     row.verified = row.troubles.is_empty() && all_read && row.writes > 0;
     Ok(row)
@@ -108,6 +111,7 @@ fn play<R: Rig>(subject: &Subject, time: Duration, patience: Duration) -> Result
 
 /// What was written and read so far.
 fn counts(board: &Board) -> [u64; 2] {
+    // ORD board: Relaxed, counts, of which nothing is read behind.
     [board.writers(), board.readers()]
         .map(|seats| seats.iter().map(|seat| seat.count.load(Ordering::Relaxed)).sum())
 }

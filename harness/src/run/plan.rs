@@ -7,7 +7,7 @@ use tidewire_shm::Region;
 
 use super::pin::Cores;
 use super::side::{Outcome, Side};
-use super::{bundle, fixed, records};
+use super::{bundle, fixed, mpsc, records};
 use crate::subject::Subject;
 use crate::twins::history_twins::Twin;
 
@@ -161,7 +161,8 @@ pub(crate) trait Structure: Sync {
 }
 
 /// The structures that have rows.
-pub(crate) static STRUCTURES: &[&dyn Structure] = &[&fixed::Fixed, &records::Records];
+pub(crate) static STRUCTURES: &[&dyn Structure] =
+    &[&fixed::Fixed, &records::Records, &mpsc::FIXED, &mpsc::RECORDS, &mpsc::ORDERED, &mpsc::ORDERED_RECORDS];
 
 /// Those that only twins play with.
 static HIDDEN: &[&dyn Structure] = &[&bundle::Bundle];
@@ -215,6 +216,10 @@ mod tests {
             assert_eq!(structure(known.name()).unwrap().name(), known.name());
         }
         let error = structure("pipe").err().unwrap().to_string();
-        assert_eq!(error, "expected a structure out of ring-fixed, ring-bytes, found pipe");
+        assert_eq!(
+            error,
+            "expected a structure out of ring-fixed, ring-bytes, mpsc-fixed, mpsc-bytes, mpsc-ordered, \
+             mpsc-ordered-bytes, found pipe"
+        );
     }
 }

@@ -91,13 +91,13 @@ pub(crate) fn record(side: &Side<'_>, structure: &dyn Structure, segments: &[Seg
     let books = (0..segments.len()).map(open).collect::<Result<Vec<_>>>()?;
     // Whoever is here has dropped its roles of the measured part.
     side.meet(RECORDED);
-    let regions: Vec<_> = segments.iter().map(Segment::region).collect();
     if plan.mode == Mode::RoundTrip {
+        let regions: Vec<_> = segments.iter().map(Segment::region).collect();
         trips(side, subject.as_ref(), plan::regions(regions)?, two(books)?)?;
     } else {
-        let [region] = plan::regions(regions)?;
+        let segment = segments.first().context("a segment of the structure")?;
         let book = books.into_iter().next().context("a book for the structure")?;
-        stream(side, subject.as_ref(), region, book)?;
+        stream(side, subject.as_ref(), segment, book)?;
     }
     // Behind everything that this side published.
     side.arrive(OVER);
@@ -109,22 +109,22 @@ fn two(books: Vec<Book>) -> Result<[Book; 2]> {
 }
 
 /// Messages in one direction.
-fn stream(side: &Side<'_>, subject: &dyn Subject, region: Region, book: Book) -> Result<()> {
+fn stream(side: &Side<'_>, subject: &dyn Subject, segment: &Segment, book: Book) -> Result<()> {
     let (plan, clock, mut idle) = (side.plan, Clock::of_this_machine(), idle(side));
     let shape = shape(plan);
     let most = subject.batch(&shape);
     match side.role {
         Role::Producer(number) => {
             // SAFETY: this producer of the measured part is this process, and it dropped the role.
-            let mut sender = unsafe { subject.sender(region, number) }?;
-            let mut desk = PushDesk::new(book, clock, number);
+            let (mut sender, line) = unsafe { subject.sender_in(segment, number) }?;
+            let mut desk = PushDesk::new(book, clock, line);
             let budget = share(messages(plan), plan.producers, number);
             let only = if plan.mode == Mode::Batch32 { Push::Batch(most) } else { Push::One };
             produce(sender.as_mut(), &mut desk, number.into(), habits(only, most, budget), &mut idle)
         }
         Role::Consumer => {
             // SAFETY: the one consumer of the measured part is this process, and it dropped the role.
-            let mut receiver = unsafe { subject.receiver(region, &shape) }?;
+            let mut receiver = unsafe { subject.receiver_in(segment, &shape) }?;
             let mut desk = PopDesk::new(book, clock);
             let only = if plan.mode == Mode::Single { Pop::One } else { Pop::Into(most) };
             let over = |_: &Book| side.others_at(OVER);

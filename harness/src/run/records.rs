@@ -18,13 +18,13 @@ const CAPACITY: usize = 1 << 16;
 /// Bytes of a record, at least and at most, unless the user says otherwise.
 const LENGTHS: (usize, usize) = (16, 79);
 /// Bytes of the longest record of the row of records.
-const LONGEST: usize = 4096;
+pub(super) const LONGEST: usize = 4096;
 const FINGERPRINT: u64 = 0x7469_6465_7275_6e02;
 
 /// Rings of byte records.
 pub(crate) struct Records;
 
-type Words = [u64; LONGEST / WORD];
+pub(super) type Words = [u64; LONGEST / WORD];
 
 impl Structure for Records {
     fn name(&self) -> &'static str {
@@ -112,13 +112,13 @@ fn options() -> Options {
 
 /// The words that a record of this many bytes fills, wholly or in part.
 #[inline(always)]
-fn words(all: &mut Words, len: usize) -> &mut [u64] {
+pub(super) fn words(all: &mut Words, len: usize) -> &mut [u64] {
     all.split_at_mut(len.div_ceil(WORD).min(LONGEST / WORD)).0
 }
 
 /// Lays a record out; says how long it is.
 #[inline(always)]
-fn lay_out(all: &mut Words, plan: &Plan, number: u8, sequence: u64) -> usize {
+pub(super) fn lay_out(all: &mut Words, plan: &Plan, number: u8, sequence: u64) -> usize {
     let len = message::length(sequence, plan.payload.0, plan.payload.1);
     message::fill(words(all, len), name(number, sequence));
     len
@@ -201,7 +201,7 @@ fn receive_records(side: &mut Side<'_>, mut consumer: Consumer<Untrusted>) -> Re
 
 /// Whether these bytes are exactly the record of this name.
 #[inline(always)]
-fn is_record(all: &Words, len: usize, name: u64, plan: &Plan) -> bool {
+pub(super) fn is_record(all: &Words, len: usize, name: u64, plan: &Plan) -> bool {
     let (_, sequence) = message::parts(name);
     if len != message::length(sequence, plan.payload.0, plan.payload.1) {
         return false;

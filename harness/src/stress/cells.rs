@@ -5,6 +5,7 @@
 //! may take its role. Readers are killed, too, which nobody must notice. Everything that was acknowledged must be seen
 //! by whoever looks later, and no version may go back.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -16,6 +17,11 @@ use crate::scribble::Dice;
 
 /// Longest life of a writer before it is killed, in microseconds.
 const LIFE_US: usize = 300;
+
+/// What a process that looked found.
+const VALUE: u64 = 1;
+const TORN: u64 = 2;
+const NOTHING: u64 = 3;
 
 /// One row: a cell, and how many read it.
 pub(crate) struct Subject {
@@ -35,6 +41,8 @@ pub(crate) struct Play {
     pub(crate) seed: u64,
     /// After how long without progress somebody is blocked.
     pub(crate) patience: Duration,
+    /// Let the parent not read the cell itself: for cells whose readers may wait for ever.
+    pub(crate) apart: bool,
 }
 
 const fn subject<R: Rig>(payload_bytes: u64, readers: usize) -> Subject {
@@ -86,7 +94,7 @@ impl Subject {
     /// What the system says. What is wrong with the cell is in the row.
     pub(super) fn run(&self, time: Duration, seed: u64, patience: Duration) -> Result<CellRow> {
         let &Self { structure, payload_bytes, readers, play } = self;
-        play(&Play { structure, payload_bytes, readers, time, seed, patience })
+        play(&Play { structure, payload_bytes, readers, time, seed, patience, apart: false })
     }
 }
 
@@ -181,7 +189,7 @@ impl<R: Rig> Table<'_, R> {
         let mut child = Child::spawn(|| crew::write::<R>(ground, board, seat, salt, None))?;
         let begun = Instant::now();
         // ORD board.begun: Acquire <- `crew::write`; the role is taken.
-        while seat.begun.load(std::sync::atomic::Ordering::Acquire) != salt {
+        while seat.begun.load(Ordering::Acquire) != salt {
             if let Some(status) = child.ended() {
                 let fault = seat.fault();
                 self.blocked(format!("a writer ended with status {status:#x} before it wrote: {fault:?}"));
@@ -270,13 +278,46 @@ impl<R: Rig> Table<'_, R> {
         true
     }
 
+    /// What a reader finds now: the parent, or a process that is given up when it takes too long.
+    fn read(&mut self) -> Result<Found> {
+        let leases = self.ground.leases()?;
+        if !self.play.apart {
+            return Ok(R::read(&mut self.eye, &leases));
+        }
+        let [.., seat] = self.board.readers();
+        let eye = &mut self.eye;
+        let looker = Child::spawn(|| {
+            let (kind, about) = match R::read(eye, &leases) {
+                Found::Value(tag, version) => (VALUE, [tag, version]),
+                Found::Torn => (TORN, [0; 2]),
+                _ => (NOTHING, [0; 2]),
+            };
+            for (to, from) in seat.about.iter().zip(about) {
+                // ORD own: Relaxed, read after this process has ended.
+                to.store(from, Ordering::Relaxed);
+            }
+            // ORD own: Relaxed, as above.
+            seat.begun.store(kind, Ordering::Relaxed);
+        })?;
+        looker.finish(self.play.patience)?;
+        // ORD own: Relaxed, the process has ended and was waited for.
+        let [tag, version] = seat.about.each_ref().map(|word| word.load(Ordering::Relaxed));
+        // ORD own: Relaxed, as above.
+        Ok(match seat.begun.load(Ordering::Relaxed) {
+            VALUE => Found::Value(tag, version),
+            TORN => Found::Torn,
+            _ => Found::Busy,
+        })
+    }
+
     /// What a dead writer left; false if it is wrong.
     fn look(&mut self) -> bool {
         let acknowledged = self.board.acknowledged();
-        let Ok(leases) = self.ground.leases() else {
-            return self.trouble("there are no leases".to_owned());
+        let found = match self.read() {
+            Ok(found) => found,
+            Err(error) => return self.blocked(format!("a look after a death: {error:#}")),
         };
-        match R::read(&mut self.eye, &leases) {
+        match found {
             Found::Value(tag, version) => {
                 let of = tag & ((1 << 40) - 1);
                 if of != version && !(R::WAITS && of == 0) {
@@ -335,9 +376,9 @@ impl<R: Rig> Table<'_, R> {
         if well {
             self.no_faults();
         }
-        let sum = |seats: &[Seat], word: fn(&Seat) -> &std::sync::atomic::AtomicU64| {
+        let sum = |seats: &[Seat], word: fn(&Seat) -> &AtomicU64| {
             // ORD board: Relaxed, the processes have ended and were waited for.
-            seats.iter().map(|seat| word(seat).load(std::sync::atomic::Ordering::Relaxed)).sum::<u64>()
+            seats.iter().map(|seat| word(seat).load(Ordering::Relaxed)).sum::<u64>()
         };
         let mut row = self.row;
         row.writes = sum(self.board.writers(), |seat| &seat.count);

@@ -48,7 +48,7 @@ pub(crate) fn main(orders: &str) -> Result<bool> {
     }
     let table = table();
     let subject = table.get(orders.subject).context("no such structure")?;
-    let region = Segment::inherited(STRUCTURE)?.region();
+    let segment = Segment::inherited(STRUCTURE)?;
     let producers = subject.producers();
     let book = Book::open(&Segment::inherited(BOOK)?, volume(producers))?;
     let numbers = Numbers::new(orders.seed, stream(orders.role, orders.number));
@@ -56,9 +56,9 @@ pub(crate) fn main(orders: &str) -> Result<bool> {
     match orders.role {
         Role::Producer(role) => {
             // SAFETY: the parent starts a successor only after it waited for the end of the one before.
-            let sender = unsafe { subject.sender(region, role) };
-            let mut sender = sender.context("cannot take the producer's role")?;
-            let mut desk = PushDesk::new(book, orders.clock, role);
+            let sender = unsafe { subject.sender_in(&segment, role) };
+            let (mut sender, line) = sender.context("cannot take the producer's role")?;
+            let mut desk = PushDesk::new(book, orders.clock, line);
             let budget = BUDGET / u64::from(producers);
             let habits = Habits { only: None, most, budget, dawdles: true, numbers };
             // Every process that ever pushes has a number of its own.
@@ -67,7 +67,7 @@ pub(crate) fn main(orders: &str) -> Result<bool> {
         }
         Role::Consumer => {
             // SAFETY: as above.
-            let receiver = unsafe { subject.receiver(region, &orders.shape) };
+            let receiver = unsafe { subject.receiver_in(&segment, &orders.shape) };
             let mut receiver = receiver.context("cannot take the consumer's role")?;
             let mut desk = PopDesk::new(book, orders.clock);
             let habits = Habits { only: None, most, budget: 0, dawdles: true, numbers };

@@ -126,13 +126,16 @@ pub(crate) fn run(ground: &Ground<'_>, round: &Round) -> Result<Outcome> {
     let start = Instant::now();
     stage.play(start)?;
     stage.outcome.seconds = start.elapsed().as_secs_f64();
-    let Stage { mut outcome, sides, .. } = stage;
+    let Stage { mut outcome, sides, segment, .. } = stage;
     // All sides are gone before the book is read.
     drop(sides);
     // After a hang or a foreign death the consumer did not drain: that is on record already.
     let promise =
         Promise { drained: outcome.troubles.is_empty(), ..subject.promise(&round.shape, ground.clock) };
     outcome.judgement = judge(&promise, ground.book);
+    if let Err(error) = subject.left_behind(&segment) {
+        outcome.troubles.push(format!("left behind: {error:#}"));
+    }
     Ok(outcome)
 }
 

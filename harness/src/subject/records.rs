@@ -47,31 +47,31 @@ impl Records {
     /// The longest record that is recorded.
     pub(crate) const LONGEST: usize = 4096;
     /// Words that hold it.
-    const WORDS: usize = Self::LONGEST / 8;
+    pub(super) const WORDS: usize = Self::LONGEST / 8;
 
     fn options(self) -> Options {
         Options::new().type_fingerprint(self.fingerprint)
     }
 
-    fn length(self, name: u64) -> usize {
+    pub(super) fn length(self, name: u64) -> usize {
         message::length(name, self.shortest, self.longest)
     }
 
     /// The record of this name.
-    fn lay_out(self, name: u64, words: &mut [u64; Self::WORDS]) -> &[u8] {
+    pub(super) fn lay_out(self, name: u64, words: &mut [u64; Self::WORDS]) -> &[u8] {
         let len = self.length(name);
         message::fill(words.get_mut(..len.div_ceil(8)).unwrap_or_default(), name);
         bytemuck::cast_slice(words).get(..len).unwrap_or_default()
     }
 
     /// The record of this name, and what memory held behind it, up to the longest.
-    fn lay_out_longest(self, name: u64, words: &mut [u64; Self::WORDS]) -> &[u8] {
+    pub(super) fn lay_out_longest(self, name: u64, words: &mut [u64; Self::WORDS]) -> &[u8] {
         message::fill(words.get_mut(..self.longest.div_ceil(8)).unwrap_or_default(), name);
         bytemuck::cast_slice(words).get(..self.longest).unwrap_or_default()
     }
 
     /// Producer and sequence of a record, if it is one.
-    fn read(self, bytes: &[u8]) -> Option<(u32, u64)> {
+    pub(super) fn read(self, bytes: &[u8]) -> Option<(u32, u64)> {
         let first = bytes.first_chunk::<8>()?;
         let name = message::name_of(u64::from_ne_bytes(*first))?;
         if bytes.len() != self.length(name) {
@@ -85,12 +85,12 @@ impl Records {
     }
 }
 
-const fn framed(len: usize) -> usize {
+pub(super) const fn framed(len: usize) -> usize {
     (8 + len).next_multiple_of(8)
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "at most 4104")]
-fn units_of(bytes: usize) -> u32 {
+pub(super) fn units_of(bytes: usize) -> u32 {
     framed(bytes) as u32
 }
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::explore::{ExploreError, Finding, Mode, Operation, StepOptions, step};
 use crate::report::complain;
-use crate::twins::seqlock_twins;
+use crate::twins::{mpsc_twins, seqlock_twins};
 
 mod mutants;
 mod queue;
@@ -107,10 +107,11 @@ pub(crate) fn twins(base: &StepOptions, out: &mut dyn FnMut(TwinRow)) -> Result<
     Ok(summary)
 }
 
-/// The twins of cells.
+/// The twins of cells, and of queues with many producers.
 fn cells() -> impl Iterator<Item = Case> {
-    let case = |(operation, mode, verdict): seqlock_twins::Case| Some(Case { operation: operation?, mode, verdict });
-    seqlock_twins::cases().into_iter().filter_map(case)
+    let case =
+        |(operation, mode, verdict): seqlock_twins::Case| Some(Case { operation: operation?, mode, verdict });
+    seqlock_twins::cases().into_iter().chain(mpsc_twins::cases()).filter_map(case)
 }
 
 /// Whether one mode finds a twin broken, and where first.
@@ -140,7 +141,7 @@ mod tests {
             rows.push((row.twin, row.checker, row.caught));
         })
         .unwrap();
-        assert_eq!(summary, TwinSummary { caught: 23, missed: 0 }, "{rows:?}");
-        assert_eq!(rows.len(), 23);
+        assert_eq!(summary, TwinSummary { caught: 26, missed: 0 }, "{rows:?}");
+        assert_eq!(rows.len(), 26);
     }
 }

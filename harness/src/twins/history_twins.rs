@@ -14,7 +14,7 @@ use tidewire_ring::fixed;
 use tidewire_shm::sync::{AtomicU64, Ordering, Shared};
 use tidewire_shm::{Region, Untrusted};
 
-use super::TwinRow;
+use super::{TwinRow, mpsc_twins};
 use crate::history::{Clock, PopDesk, Verdict};
 use crate::report::complain;
 use crate::scribble::HEAD;
@@ -392,6 +392,12 @@ pub(crate) fn twins(seed: u64, out: &mut dyn FnMut(TwinRow)) -> Result<bool> {
     };
     for (place, subject) in table.iter().enumerate() {
         let (name, subject) = (subject.structure(), subject.as_ref());
+        if name == mpsc_twins::HASTY {
+            let caught = play(place, subject, ROUNDS, TWIN_PATIENCE, &mpsc_twins::shows_haste)?.is_some();
+            all &= caught;
+            out(TwinRow::new(name, "stress", caught));
+            continue;
+        }
         let twin = match name {
             LOSSY_BUNDLE => Some(Twin::Lossy),
             _ => Twin::ALL.into_iter().find(|twin| twin.name() == name),
@@ -405,7 +411,7 @@ pub(crate) fn twins(seed: u64, out: &mut dyn FnMut(TwinRow)) -> Result<bool> {
             let caught = !blind && play(place, subject, ROUNDS, TWIN_PATIENCE, &wanted)?.is_some();
             all &= caught;
             out(TwinRow::new(name, "stress", caught));
-        } else if (place == 0 || name.starts_with(PREFIX))
+        } else if (place == 0 || name.starts_with(PREFIX) || (name, subject.producers()) == ("mpsc-fixed", 4))
             && let Some(outcome) = play(place, subject, 2, RIGHT_PATIENCE, &|outcome| !outcome.good())?
         {
             bail!(

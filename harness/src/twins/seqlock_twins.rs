@@ -269,7 +269,7 @@ pub(super) fn cases() -> Vec<Case> {
         (
             cell_operation::<Broken<UNCHECKED>>("read"),
             Mode::Freeze,
-            "the victim resumed, expected that it is done, found Seen { first: Some(4)",
+            "a reader that saw version 6 was given version 6 with tag 0x4",
         ),
         (
             cell_operation::<Broken<EARLY>>("write"),
@@ -287,7 +287,7 @@ pub(super) fn cases() -> Vec<Case> {
 
 /// What the explorer must find nothing wrong with.
 pub(super) fn right() -> Vec<Box<dyn Operation>> {
-    let names = ["write", "write round the slots", "read", "take a dead writer over", "detach a writer"];
+    let names = ["write", "write round the slots", "read"];
     names.into_iter().filter_map(cell_operation::<Broken<RIGHT>>).collect()
 }
 
@@ -305,6 +305,7 @@ pub(crate) fn under_stress(seed: u64, out: &mut dyn FnMut(TwinRow)) -> Result<bo
             time,
             seed,
             patience: if FLAW == RIGHT { Duration::from_secs(5) } else { Duration::from_millis(500) },
+            apart: FLAW == ENDLESS,
         })
     }
     let right = put::<RIGHT>(seed, RIGHT_TIME)?;
@@ -320,7 +321,8 @@ pub(crate) fn under_stress(seed: u64, out: &mut dyn FnMut(TwinRow)) -> Result<bo
         (put::<STOLEN>(seed, TIME)?, false),
     ];
     for (row, tears) in rows {
-        let caught = !row.verified && if tears { row.torn > 0 } else { row.blocked > 0 };
+        // What is published first is found torn while the writer lives, and missing when it is dead.
+        let caught = !row.verified && (row.torn > 0 || !tears && row.blocked > 0);
         if !caught {
             complain(&format!("{}: {:?}", row.structure, row.troubles));
         }

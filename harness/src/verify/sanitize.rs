@@ -73,8 +73,21 @@ const TWIN: &[&str] = &["-p", "tidewire-ring", "--test", "threads_twin"];
 const UNITS: &[&str] = &["-p", "tidewire-ring", "-p", "tidewire-shm", "--lib"];
 /// All accesses to a cell are atomic: here the sanitizer looks at what is beside them.
 const CELLS: &[&str] = &["-p", "tidewire-seqlock", "--lib", "--test", "threads"];
+const QUEUES: &[&str] =
+    &["-p", "tidewire-mpsc", "--lib", "--test", "threads_lanes", "--test", "threads_ordered"];
 /// Not the documentation's examples: they would be built one by one.
-const ALL: &[&str] = &["-p", "tidewire-ring", "-p", "tidewire-seqlock", "-p", "tidewire-shm", "--lib", "--tests"];
+const ALL: &[&str] = &[
+    "-p",
+    "tidewire-ring",
+    "-p",
+    "tidewire-mpsc",
+    "-p",
+    "tidewire-seqlock",
+    "-p",
+    "tidewire-shm",
+    "--lib",
+    "--tests",
+];
 
 /// The address sanitizer turns locking of memory into nothing, and these look at what is locked.
 const NO_LOCKS: &[&str] =
@@ -94,6 +107,14 @@ const LANES: &[Lane] = &[
         name: "threads over one cell",
         sanitizer: THREAD,
         tests: CELLS,
+        skip: &[],
+        environment: &[],
+        wanted: None,
+    },
+    Lane {
+        name: "threads over one queue",
+        sanitizer: THREAD,
+        tests: QUEUES,
         skip: &[],
         environment: &[],
         wanted: None,
@@ -120,6 +141,14 @@ const LANES: &[Lane] = &[
         name: "threads over one ring, leaks",
         sanitizer: ADDRESS,
         tests: THREADS,
+        skip: &[],
+        environment: &[("ASAN_OPTIONS", "detect_leaks=1")],
+        wanted: None,
+    },
+    Lane {
+        name: "threads over one queue, leaks",
+        sanitizer: ADDRESS,
+        tests: QUEUES,
         skip: &[],
         environment: &[("ASAN_OPTIONS", "detect_leaks=1")],
         wanted: None,

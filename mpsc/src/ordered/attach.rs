@@ -3,7 +3,7 @@
 use tidewire_ring::Owner;
 use tidewire_ring::embed::Parts;
 use tidewire_shm::sync::Ordering;
-use tidewire_shm::{Field, Incompatible, LeaseError, Liveness, Region, RoleId, Tenancy, Trust};
+use tidewire_shm::{LeaseError, Liveness, Region, RoleId, Tenancy, Trust};
 
 use super::error::{Corrupt, CorruptWord};
 use super::lane::Lane;
@@ -53,10 +53,7 @@ impl<L: Trust> Reader<L> {
         liveness: &V,
         end: impl Fn(&Seat, u64) -> Result<u64, tidewire_ring::Corrupt>,
     ) -> Result<u32, AttachError> {
-        let (expected, found) = (V::KIND.into(), self.core().layout.liveness.into());
-        if expected != found {
-            return Err(Incompatible::new(Field::Liveness, expected, found).into());
-        }
+        self.core().same_liveness(liveness)?;
         let mut reclaimed = 0;
         for lane in 0..if V::PROVES { self.core().layout.lanes } else { 0 } {
             let word = self.core().owner_word(lane);

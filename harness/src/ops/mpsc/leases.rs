@@ -82,9 +82,9 @@ impl Leases {
         Self::of(stage, Holder::Second, VICTIM)
     }
 
-    /// Of those who go on beside a frozen victim.
-    pub(super) fn beside(stage: &Stage) -> Verdict<Self> {
-        Self::of(stage, Holder::Survivor, ONLY_BEFORE)
+    /// Of those who go on beside a frozen victim; the hasty ones take it for dead.
+    pub(super) fn beside(stage: &Stage, hasty: bool) -> Verdict<Self> {
+        Self::of(stage, Holder::Survivor, if hasty { VICTIM } else { ONLY_BEFORE })
     }
 
     /// Of survivors: everybody else is dead.
@@ -173,5 +173,34 @@ unsafe impl Liveness for Leases {
             holder if self.is_dead(holder) => Tenancy::Vacant,
             _ => Tenancy::Held,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_given_once_and_that_of_a_dead_one_only_to_those_who_know() {
+        let table = Box::leak(Box::default());
+        let of = |me, dead| Leases { table, me, dead };
+        let role = lane_role(1).unwrap();
+        let first = of(Holder::First, ONLY_BEFORE);
+        let lease = first.acquire(role).unwrap();
+        let survivor = of(Holder::Survivor, ONLY_BEFORE);
+        assert!(matches!(survivor.acquire(role), Err(LeaseError::Held { .. })));
+        assert_eq!(survivor.tenancy(role), Tenancy::Held);
+        assert_eq!(survivor.tenancy(RoleId::CONSUMER), Tenancy::Vacant);
+        drop(lease);
+        assert_eq!(survivor.tenancy(role), Tenancy::Vacant);
+        #[expect(clippy::mem_forget, reason = "its holder dies")]
+        std::mem::forget(first.acquire(role).unwrap());
+        assert!(survivor.acquire(role).is_err());
+        let knowing = of(Holder::Survivor, ALL_DEAD);
+        assert_eq!(knowing.tenancy(role), Tenancy::Vacant);
+        let lease = knowing.acquire(role).unwrap();
+        assert_eq!(survivor.holder(role), Holder::Survivor as u64);
+        drop(lease);
+        assert!(lane_role(LANES).and_then(|role| survivor.acquire(role).ok()).is_none());
     }
 }

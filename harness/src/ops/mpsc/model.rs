@@ -358,7 +358,7 @@ impl<R: Rig> MpscOperation<R> {
         let leases = Leases::first(stage)?;
         for lane in &lanes {
             if R::owner(&queue, *lane).is_none()
-                || !lane_role(*lane).is_some_and(|role| leases.holder(role) != 0)
+                || lane_role(*lane).is_none_or(|role| leases.holder(role) == 0)
             {
                 return Err(format!("expected that lane {lane} is held, found that it is not"));
             }

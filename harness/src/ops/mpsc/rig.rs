@@ -13,9 +13,13 @@ use crate::ops::rig::{Popped, Pushed};
 
 mod bytes;
 mod fixed;
+mod ordered_bytes;
+mod ordered_fixed;
 
 pub(super) use bytes::Bytes;
-pub(super) use fixed::Fixed;
+pub(super) use fixed::{Fixed, message};
+pub(super) use ordered_bytes::OrderedBytes;
+pub(super) use ordered_fixed::OrderedFixed;
 
 /// The number of message `n` of a lane.
 pub(super) fn number(lane: usize, n: u64) -> u64 {
@@ -109,6 +113,7 @@ pub(super) trait Rig: 'static {
     fn hint_word() -> Option<usize>;
     /// Offsets of a lane's tail, head and data.
     fn words(lane: usize) -> [usize; 3];
-    /// Words that a consumer believes beside the tails and what lies at the heads.
-    fn believed(at: u64) -> Vec<usize>;
+    /// What is believed beside positions and owners: the frames at position `at` of lane 0, and the order of messages,
+    /// of which so many were consumed and so many published.
+    fn believed(at: u64, runs: [u64; 2]) -> Vec<usize>;
 }

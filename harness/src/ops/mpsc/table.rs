@@ -41,6 +41,7 @@ fn row<R: Rig>(
         modes,
         beside: Beside::OtherEnd,
         wraps: false,
+        hasty: false,
         held: RefCell::default(),
         owners: Cell::default(),
     }
@@ -80,8 +81,18 @@ impl<R: Rig> MpscOperation<R> {
 
 /// The rows of one kind of queue.
 pub(super) fn rows<R: Rig>() -> Vec<Box<dyn Operation>> {
-    let all = [pushing::<R>(), popping(), once(), roles(), consumers(), creating()];
+    // An ordered queue has a thousand words more, that are zeroed behind the same words in the same way: too many to
+    // be stopped at.
+    let creating = if R::ORDERED { Vec::new() } else { creating() };
+    let all = [pushing::<R>(), popping(), once(), roles(), consumers(), creating];
     all.into_iter().flatten().map(|row| Box::new(row) as Box<dyn Operation>).collect()
+}
+
+/// A push beside which others are hasty.
+pub(super) fn hasty_push<R: Rig>() -> MpscOperation<R> {
+    let mut row = row("push", Deed::Push, 2, 0, [1, 1, 0], ALONE);
+    row.hasty = true;
+    row
 }
 
 fn pushing<R: Rig>() -> Vec<MpscOperation<R>> {

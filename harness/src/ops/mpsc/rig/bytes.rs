@@ -232,7 +232,7 @@ impl Rig for Bytes {
         [base + 256 * lane, base + 4096 + 256 * lane + 128, base + 8192]
     }
 
-    fn believed(at: u64) -> Vec<usize> {
+    fn believed(at: u64, _runs: [u64; 2]) -> Vec<usize> {
         let [_, _, data] = Self::words(0);
         let frame = usize::try_from(at % Self::CAPACITY).unwrap_or(0);
         // The frame at the head, and the one that follows if that one is padding.

@@ -16,9 +16,9 @@ pub(super) const CAPACITY: usize = 4;
 const LANE_BYTES: usize = 384;
 
 /// A message of four words that follow from its number.
-pub(super) type Message = [u64; WORDS];
+pub(in crate::ops::mpsc) type Message = [u64; WORDS];
 
-pub(super) fn message(id: u64) -> Message {
+pub(in crate::ops::mpsc) fn message(id: u64) -> Message {
     let word = |i: u64| (id + i).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(23) ^ id;
     [id, word(1), word(2), word(3)]
 }
@@ -207,7 +207,7 @@ impl Rig for Fixed {
         [base, base + 128, base + 256]
     }
 
-    fn believed(_at: u64) -> Vec<usize> {
+    fn believed(_at: u64, _runs: [u64; 2]) -> Vec<usize> {
         Vec::new()
     }
 }
