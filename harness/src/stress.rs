@@ -157,7 +157,8 @@ pub(crate) fn main(args: &Args, reporter: &mut Reporter) -> Result<bool> {
         bad += u64::from(!row.verified);
     }
     for subject in &latest {
-        let row = subject.run(Duration::from_secs_f64(each), seed, Duration::from_millis(args.patience_ms))?;
+        let row =
+            subject.run(Duration::from_secs_f64(each), seed, Duration::from_millis(args.patience_ms))?;
         row.complain();
         reporter.row(&row)?;
         bad += u64::from(!row.verified);

@@ -1,8 +1,8 @@
 //! Runs models, each in a process of its own: unchanged to record what they reach, then under mutants.
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
