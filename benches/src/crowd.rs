@@ -2,7 +2,7 @@
 //! writer.
 //!
 //! - The one side runs in the process (or on the thread) that ordered the sample; each of the many has its own.
-//! - Where there is one of the many, the two are pinned to their cores as in a [pair](crate::pair). Where there are
+//! - Where there is one of the many, the two are pinned to their cores as in a [pair]. Where there are
 //!   more, nobody is pinned: more sides than cores is the case that is measured, and who runs where is the kernel's
 //!   business. That a side is without a core is then no disturbance, but that all together had less than the cores
 //!   there are is one: somebody wants to run at any time, so something else ran. The share that decides whether a

@@ -6,7 +6,7 @@
 //! stopped, moved or given another priority. What the processes themselves do follows from it, too. Only the
 //! kernel's own choices do not, so a round can be played again as far as the kernel allows.
 //!
-//! Cells have no messages and no history: their [rows](cells) are played beside the others.
+//! Cells have no messages and no history: their [rows](mod@cells) are played beside the others.
 //!
 //! A process that is killed is waited for; then a successor takes its role over. Between rounds nobody is alive,
 //! and the [checker](crate::history) reads the journals. Nothing is left behind: segments are anonymous, and children die

@@ -1,7 +1,7 @@
 //! Reads and writes of cells that hold the latest value.
 //!
-//! The writer goes round [`TURNS`] buffers and stamps the version into the first, the middle and the last word; every
-//! other word tells which buffer it comes from. [`TURNS`] is a prime, so that neighbours, and any two versions that
+//! The writer goes round `TURNS` buffers and stamps the version into the first, the middle and the last word; every
+//! other word tells which buffer it comes from. `TURNS` is a prime, so that neighbours, and any two versions that
 //! share a slot of a cell with few slots, differ in every word. The reader copies the value out, shows its buffer to
 //! an opaque function, and looks at the three stamps.
 //!

@@ -2,7 +2,7 @@
 //!
 //! As in [`crate::stream`], with these differences. A message carries the number of its producer and its own number
 //! among those of that producer, in its first and in its last word; the consumer compares both with what it expects
-//! of that producer next. Both sides wait as in a [crowd](crate::crowd).
+//! of that producer next. Both sides wait as in a [crowd].
 
 use std::hint::black_box;
 

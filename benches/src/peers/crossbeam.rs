@@ -112,7 +112,7 @@ impl ManyContender for Channel {
 }
 
 /// The queue without a bound. It allocates as it goes, so it runs between threads only; and it would grow as long as
-/// the producers are faster, so each looks at the length before every [`LOOK`]th message and waits above [`MOST`].
+/// the producers are faster, so each looks at the length before every `LOOK`th message and waits above `MOST`.
 #[derive(Debug)]
 pub enum Unbounded {}
 
