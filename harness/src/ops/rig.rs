@@ -103,9 +103,11 @@ pub(crate) trait Rig: 'static {
 
 /// A region over the explorer's segment.
 pub(super) fn region(segment: NonNull<u8>, bytes: usize) -> Result<Region<Untrusted>, String> {
+    // Not memory of one process: leases of the kernel may speak of it.
+    let origin = Origin { nonce: 1, ..Origin::default() };
     // SAFETY: the segment is mapped as long as the process, zeroed, and accessed by the explorer only while the
     // processes that use it are stopped or dead.
-    unsafe { Region::from_raw_parts(segment, bytes, Origin::default(), Arc::new(())) }
+    unsafe { Region::from_raw_parts(segment, bytes, origin, Arc::new(())) }
         .map_err(|error| error.to_string())
 }
 

@@ -101,9 +101,10 @@ impl Arena {
 
     /// A region over the structure; keeps the mapping.
     pub(crate) fn region(&self) -> Result<Region> {
+        // Not memory of one process: leases of the kernel may speak of it.
+        let origin = Origin { nonce: 1, ..Origin::default() };
         // SAFETY: mapped, initialised and kept; in this process used through regions and atomic words only.
-        let region =
-            unsafe { Region::from_raw_parts(self.base, self.len, Origin::default(), self.mapping.clone()) };
+        let region = unsafe { Region::from_raw_parts(self.base, self.len, origin, self.mapping.clone()) };
         Ok(region?)
     }
 
