@@ -64,11 +64,14 @@ fn people_get_a_table_and_a_sum() {
     assert_eq!(lines[4], "3 rows verified, 0 failed");
 }
 
+/// The structures that these tests know every row of.
+const RINGS: [&str; 4] = ["--structure", "ring-fixed", "--structure", "ring-bytes"];
+
 #[test]
 fn a_fixed_count_is_kept_by_every_size() {
     for payload in ["8", "16", "32", "64", "128", "256", "512", "1024", "2048", "4096"] {
-        let ended =
-            run(&["run", "--json", "--messages", "3001", "--payload", payload, "--capacity", "16384"]);
+        let few = ["run", "--json", "--messages", "3001", "--payload", payload, "--capacity", "16384"];
+        let ended = run(&[&few[..], &RINGS].concat());
         assert!(ended.status.success(), "{}", ended.err);
         let rows = ended.rows();
         assert_eq!(rows.len(), 4);
@@ -91,7 +94,7 @@ fn one_message_through_the_smallest_rings_is_a_run() {
 fn histories_hold_every_operation_of_the_messages_they_are_of() {
     for (messages, recorded) in [(700, 700), (1_000_000, 200_000)] {
         let count = messages.to_string();
-        let ended = run(&["--json", "--payload", "8", "--messages", &count]);
+        let ended = run(&[&["--json", "--payload", "8", "--messages", &count][..], &RINGS].concat());
         assert!(ended.status.success(), "{}", ended.err);
         for row in ended.rows() {
             let events = row["history_events"].as_u64().unwrap();
@@ -139,7 +142,7 @@ fn each_fault_is_caught_in_its_column() {
     let faults =
         [("skip", "lost", 1), ("repeat", "duplicated", 1), ("swap", "reordered", 1), ("tear", "torn", 1)];
     for (fault, column, count) in faults.into_iter().chain([("lie", "lost", 1000)]) {
-        let ended = run(&["--json", "--messages", "10000", "--fault", fault]);
+        let ended = run(&[&["--json", "--messages", "10000", "--fault", fault][..], &RINGS].concat());
         assert_eq!(ended.status.code(), Some(1), "{fault}");
         let rows = ended.rows();
         assert_eq!(rows.len(), 11);
@@ -249,7 +252,7 @@ fn one_processor_is_enough() {
     one.set((0..CpuSet::MAX_CPU).find(|&cpu| all.is_set(cpu)).unwrap());
     // Of this test's thread, and so of what it starts.
     sched_setaffinity(None, &one).unwrap();
-    let ended = run(&["--json", "--messages", "2000"]);
+    let ended = run(&[&["--json", "--messages", "2000"][..], &RINGS].concat());
     assert!(ended.status.success(), "{}", ended.err);
     assert_eq!(ended.rows().len(), 11);
 }
