@@ -154,6 +154,7 @@ fn every_twin_is_caught_and_the_right_ring_is_not() {
         "twin-never-released",
         "twin-always-full",
         "twin-bundle-lossy",
+        "twin-mpsc-hasty",
         "cell without a mark",
         "cell whose readers do not look twice",
         "cell that publishes first",
