@@ -100,6 +100,8 @@ struct MpscOperation<R: Rig> {
     /// Whoever goes on beside the victim takes it for dead because it does nothing: wrong, for twins.
     hasty: bool,
     held: RefCell<Held<R>>,
+    /// The segment that the handles are of.
+    place: Cell<usize>,
     /// Who holds what when the victim starts.
     owners: Cell<Owners>,
 }
@@ -153,7 +155,7 @@ impl<R: Rig> Operation for MpscOperation<R> {
     }
 
     fn prepare(&self, stage: &Stage) -> Verdict<()> {
-        self.forget();
+        self.leave(stage);
         if self.deed.creates() {
             // SAFETY: the queue's part of the segment, which only this process uses now; a line of it is no header.
             unsafe { stage.segment().as_ptr().write_bytes(0xA5, R::bytes()) };

@@ -107,8 +107,7 @@ pub(super) fn region(segment: NonNull<u8>, bytes: usize) -> Result<Region<Untrus
     let origin = Origin { nonce: 1, ..Origin::default() };
     // SAFETY: the segment is mapped as long as the process, zeroed, and accessed by the explorer only while the
     // processes that use it are stopped or dead.
-    unsafe { Region::from_raw_parts(segment, bytes, origin, Arc::new(())) }
-        .map_err(|error| error.to_string())
+    unsafe { Region::from_raw_parts(segment, bytes, origin, Arc::new(())) }.map_err(|error| error.to_string())
 }
 
 /// Word `i` of message `id`.

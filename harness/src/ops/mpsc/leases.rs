@@ -14,6 +14,8 @@ use crate::explore::Stage;
 
 /// Roles that have leases here: the consumer, then the lanes.
 const ROLES: usize = 1 + LANES;
+/// Tries for one lease.
+const ROUNDS: u32 = 4;
 /// Bytes of the table.
 pub(super) const BYTES: usize = 128;
 
@@ -50,8 +52,8 @@ const ONLY_BEFORE: &[Holder] = &[Holder::Before];
 /// The victim is dead.
 const VICTIM: &[Holder] = &[Holder::Before, Holder::First];
 
-/// The table of rehearsals.
-static REHEARSAL: [AtomicU64; ROLES] = [const { AtomicU64::new(0) }; ROLES];
+/// The tables of rehearsals.
+static REHEARSALS: [[AtomicU64; ROLES]; 2] = [const { [const { AtomicU64::new(0) }; ROLES] }; 2];
 
 impl Leases {
     fn of(stage: &Stage, me: Holder, dead: &'static [Holder]) -> Verdict<Self> {
@@ -92,9 +94,10 @@ impl Leases {
         Self::of(stage, Holder::Survivor, ALL_DEAD)
     }
 
-    /// Of a rehearsal that has nothing to do with the stage.
-    pub(super) fn rehearsal() -> Self {
-        Self { table: &REHEARSAL, me: Holder::First, dead: &[] }
+    /// Of two rehearsals at once, which have nothing to do with the stage.
+    pub(super) fn rehearsals() -> [Self; 2] {
+        let [one, other] = &REHEARSALS;
+        [one, other].map(|table| Self { table, me: Holder::First, dead: &[] })
     }
 
     fn word(&self, role: RoleId) -> Option<&'static AtomicU64> {
@@ -155,16 +158,20 @@ unsafe impl Liveness for Leases {
     fn acquire(&self, role: RoleId) -> Result<Lease, LeaseError> {
         let word = self.word(role).ok_or(LeaseError::System { role, errno: libc::EINVAL })?;
         // ORD own: Relaxed, the compare-exchange decides.
-        let found = word.load(Ordering::Relaxed);
-        if found != Holder::Nobody as u64 && !self.is_dead(found) {
-            return Err(LeaseError::Held { role });
+        let mut found = word.load(Ordering::Relaxed);
+        // As often as others can come and go meanwhile: the kernel lets nobody in between.
+        for _ in 0..ROUNDS {
+            if found != Holder::Nobody as u64 && !self.is_dead(found) {
+                break;
+            }
+            // ORD role.proof: AcqRel <-> `Lease::drop`; what the former holder did, and what this one will do.
+            // ORD own: failure Relaxed, nothing is read behind it.
+            match word.compare_exchange(found, self.me as u64, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return Ok(Lease(word)),
+                Err(now) => found = now,
+            }
         }
-        // ORD role.proof: AcqRel <-> `Lease::drop`; what the former holder did, and what this one will do.
-        // ORD own: failure Relaxed, nothing is read behind it.
-        match word.compare_exchange(found, self.me as u64, Ordering::AcqRel, Ordering::Relaxed) {
-            Ok(_) => Ok(Lease(word)),
-            Err(_) => Err(LeaseError::Held { role }),
-        }
+        Err(LeaseError::Held { role })
     }
 
     fn tenancy(&self, role: RoleId) -> Tenancy {

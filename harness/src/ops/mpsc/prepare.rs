@@ -16,10 +16,22 @@ impl<R: Rig> MpscOperation<R> {
         R::open(region(stage.segment(), R::bytes())?).map_err(|error| format!("opening: {error}"))
     }
 
-    /// Handles of a run would write into the next run's queue when dropped: their process is to be as dead.
+    /// The handles of a run whose segment is gone: their process is to be as dead.
     pub(super) fn forget(&self) {
         #[expect(clippy::mem_forget, reason = "what a dead process leaves is exactly what is wanted")]
         std::mem::forget(self.held.take());
+    }
+
+    /// Gives the handles of the last run back, and zeroes what they wrote. Forgotten, they would make this process
+    /// larger with each run, and each fork of it slower.
+    pub(super) fn leave(&self, stage: &Stage) {
+        let place = stage.segment().addr().get();
+        if self.place.replace(place) != place {
+            self.forget();
+        }
+        drop(self.held.take());
+        // SAFETY: the whole segment, which only this process uses now: the handles into it are gone.
+        unsafe { stage.segment().as_ptr().write_bytes(0, stage.bytes()) };
     }
 
     /// Whether the victim has the consumer's role, or wants it.

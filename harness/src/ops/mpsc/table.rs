@@ -16,6 +16,10 @@ const CREATE: &[Mode] = &[Mode::Kill, Mode::Freeze, Mode::Double];
 const PAIR: &[Mode] = &[Mode::Pairs];
 const ALONE: &[Mode] = &[Mode::Kill, Mode::Freeze];
 
+/// The operations on roles that queues of records are put through.
+const RECORDS: &[&str] =
+    &["attach to a new lane", "reclaim a lane", "take over from a late consumer", "create"];
+
 /// Two producers at hand, and a lane that nobody ever had.
 const HAND: [Lane; 3] = [Lane::Ours, Lane::Ours, Lane::New];
 const ALL: [Lane; 3] = [Lane::Ours, Lane::Ours, Lane::Ours];
@@ -43,6 +47,7 @@ fn row<R: Rig>(
         wraps: false,
         hasty: false,
         held: RefCell::default(),
+        place: Cell::default(),
         owners: Cell::default(),
     }
 }
@@ -84,7 +89,10 @@ pub(super) fn rows<R: Rig>() -> Vec<Box<dyn Operation>> {
     // An ordered queue has a thousand words more, that are zeroed behind the same words in the same way: too many to
     // be stopped at.
     let creating = if R::ORDERED { Vec::new() } else { creating() };
-    let all = [pushing::<R>(), popping(), once(), roles(), consumers(), creating];
+    let mut others: Vec<MpscOperation<R>> = [roles(), consumers(), creating].into_iter().flatten().collect();
+    // Who holds what has nothing to do with what lanes hold: of records, which lie in pages, a few will do.
+    others.retain(|row| R::EXACT || RECORDS.contains(&row.name));
+    let all = [pushing::<R>(), popping(), once(), others];
     all.into_iter().flatten().map(|row| Box::new(row) as Box<dyn Operation>).collect()
 }
 
