@@ -113,8 +113,8 @@ impl<L: Trust> Reader<L> {
     /// Messages of a lane that are published and that this consumer has not taken.
     ///
     /// The words of a dead owner are seen, since its lease is ours, and by O1 so are all below them: it had acquired
-    /// those. A word that looks free is behind its last one. It ends nothing here: that others have published is their
-    /// affair, and the count is of this lane alone, over the `m` words that can be ahead.
+    /// those. So a word that looks free is behind its last one, and ends the search: the cost is that of the words
+    /// ahead, not of all there are.
     fn messages_ahead(&self, lane: usize) -> Result<u64, Corrupt> {
         let order = self.order();
         let (first, taken) = self.order_head();
@@ -124,7 +124,7 @@ impl<L: Trust> Reader<L> {
             // ORD role.proof: Relaxed, the lease already ordered everything that the dead owner did or saw before this.
             let word = order.word(at).load(Ordering::Relaxed);
             match order.laps(word, at) {
-                0 => continue,
+                0 => break,
                 1 => {}
                 _ => return Err(Corrupt { what: CorruptWord::Order, found: word }),
             }
