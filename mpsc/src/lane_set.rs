@@ -19,6 +19,11 @@ impl LaneSet {
         }
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> u32 {
+        self.0.iter().map(|word| word.count_ones()).sum()
+    }
+
     /// The lowest one.
     pub(crate) fn first(&self) -> Option<usize> {
         let (i, word) = self.0.iter().enumerate().find(|(_, word)| **word != 0)?;

@@ -76,6 +76,7 @@ use tidewire_shm::sync::{AtomicU64, Ordering, Shared};
 use tidewire_shm::{Field, Incompatible, LeaseError, Liveness, Region, RoleId, Trust};
 
 use crate::error::AttachError;
+use crate::lane_set::LaneSet;
 use crate::layout::Layout;
 
 /// A lease of some liveness; what kind does not matter to whoever only keeps it.
@@ -166,7 +167,8 @@ impl<L: Trust> Core<L> {
         RoleId::producer(u32::try_from(lane).ok()?)
     }
 
-    /// Takes a lane and makes its producing end: lanes that look free first, then those whose owner can be proven dead.
+    /// Takes a lane and makes its producing end: lanes that look free first, then those whose owner can be proven dead or
+    /// has freed them meanwhile.
     ///
     /// A lane with impossible positions is passed over.
     pub(crate) fn attach_lane<V: Liveness, E>(
@@ -175,7 +177,7 @@ impl<L: Trust> Core<L> {
         make: impl Fn(&Region<L>, &Parts) -> Result<E, Corrupt>,
     ) -> Result<(usize, Tenure, E), AttachError> {
         self.same_liveness(liveness)?;
-        let mut corrupt = 0;
+        let mut corrupt = LaneSet::default();
         for held in [false, true] {
             if held && !V::PROVES {
                 break;
@@ -183,11 +185,11 @@ impl<L: Trust> Core<L> {
             for lane in 0..self.layout.lanes {
                 let word = self.owner_word(lane);
                 // ORD advice: Relaxed, decides only whether to ask for the lease.
-                if Owner::from_word(word.load(Ordering::Relaxed)).is_some() != held {
+                if !held && Owner::from_word(word.load(Ordering::Relaxed)).is_some() {
                     continue;
                 }
-                if self.is_quarantined(lane) {
-                    corrupt += 1;
+                if corrupt.has(lane) || self.is_quarantined(lane) {
+                    corrupt.set(lane, true);
                     continue;
                 }
                 let Some(role) = Self::lane_role(lane) else { continue };
@@ -199,12 +201,12 @@ impl<L: Trust> Core<L> {
                         self.announce(lane);
                         return Ok((lane, tenure, end));
                     }
-                    Err(_) => corrupt += 1,
+                    Err(_) => corrupt.set(lane, true),
                 }
             }
         }
         let lanes = u32::try_from(self.layout.lanes).unwrap_or(u32::MAX);
-        Err(AttachError::LanesExhausted { lanes, corrupt })
+        Err(AttachError::LanesExhausted { lanes, corrupt: corrupt.len() })
     }
 
     /// Moves the owner word of a lane whose lease is ours to our name; `None` if somebody else holds it or was faster.
