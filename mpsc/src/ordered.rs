@@ -28,7 +28,7 @@
 //! | order word of position `p` | lap | who may leave it | next |
 //! |---|---|---|---|
 //! | free | `p / m` | any producer with credit in its lane, by compare-exchange | published |
-//! | published | `p / m + 1` | is free for `p + m` | |
+//! | published | `p / m + 1` | is free for `p + m`; until its run is released the consumer may store it again as it is | |
 //!
 //! All zero is an empty queue. A message goes like this:
 //! 1. the producer sees that its lane has room: `tail - head <= capacity - n`, the head acquired;
@@ -75,7 +75,7 @@
 //! | edge | releasing end | acquiring end | hands over |
 //! |---|---|---|---|
 //! | `order.publish` | `Publisher::publish` | `Reader::look` | filled slots of a run |
-//! | `order.claim` | `Publisher::publish` | `Publisher::publish`, `Publisher::hinted`, `Order::some_published` | all claims below, and the heads that their producers had acquired |
+//! | `order.claim` | `Publisher::publish`, `Order::touch` | `Publisher::publish`, `Publisher::hinted`, `Order::some_published` | all claims below, and the heads that their producers had acquired |
 //! | `order.free` | `Reader::checkpoint`, `Reader::adopt` | `Lane::refresh`, `Lane::attach` | free slots |
 //! | `order.checkpoint` | `Reader::checkpoint` | `Reader::new`, through `role.free` or `role.proof` | where the consumer was |
 //! | `role.free` | `Role::drop` | `Core::take` | the tail of the lane |
@@ -94,6 +94,7 @@
 //! | push, behind it, before the tail | all of it; the tail of the lane is old | none; reclaim does not use it | nothing |
 //! | push, before the hint | an old hint | none | a longer way for others |
 //! | detach, behind the tail, before the owner word | a held lane without a lease | the consumer reclaims | nothing |
+//! | consumer, touching an order word | the same word before and behind it | none | as while reading |
 //! | consumer, while reading | messages still published | none | with at least once, seen again by a successor |
 //! | checkpoint, in the block | the former checkpoint is valid | none | fewer than a period, and the batch in hand, are seen again |
 //! | checkpoint, behind `version` | the new one is valid, producers wait for room | the successor stores the heads | with at most once, what the call had copied out is lost |

@@ -1,7 +1,7 @@
 //! The order words: how one says what was published where, and how a producer publishes.
 
 use tidewire_shm::sync::{AtomicU64, Ordering, Shared, Words};
-use tidewire_shm::{Region, Trust};
+use tidewire_shm::{CACHE_LINE_BYTES, Region, Trust};
 
 use super::error::{Corrupt, CorruptWord};
 use super::places::Places;
@@ -13,6 +13,8 @@ const LAP_MASK: u64 = (1 << LAP_BITS) - 1;
 /// The most messages that one order word publishes.
 pub(super) const MAX_RUN: usize = 1 << RUN_BITS;
 
+/// Order words that share a cache line.
+const WORDS_PER_LINE: u64 = if cfg!(loom) { 1 } else { CACHE_LINE_BYTES as u64 / 8 };
 /// Looks at order words between two looks at the hint.
 const HINT_LOOKS: u64 = 8;
 /// A producer that has gone on by a multiple of this tells the others.
@@ -91,9 +93,20 @@ impl Order {
     /// Fetches the line behind that of a position, if the position is the first of its line.
     #[inline(always)]
     pub(super) fn prefetch_next_line(&self, position: u64) {
-        const WORDS_PER_LINE: u64 = 8;
         if position.is_multiple_of(WORDS_PER_LINE) {
             self.words.prefetch(self.index(position.wrapping_add(WORDS_PER_LINE)));
+        }
+    }
+
+    /// Writes the last word of a line back as it was found, so that the next producer there gets the line from one
+    /// owner, as the ring's touch does for slots. For the consumer, of a published word whose run it has not released:
+    /// until then nobody else may change it (O2).
+    #[inline(always)]
+    pub(super) fn touch(&self, position: u64, found: u64) {
+        if position % WORDS_PER_LINE == WORDS_PER_LINE - 1 {
+            // ORD order.claim: Release -> `Publisher::publish`; hands on what was acquired with the word, since this store
+            // stands where the producer's own release did.
+            self.word(position).store(found, Ordering::Release);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use alloc::boxed::Box;
 
-use tidewire_shm::sync::{AtomicU64, Ordering, Payload, Shared, Words, compiler_fence};
+use tidewire_shm::sync::{AtomicU64, Ordering, Payload, Shared, Words, compiler_fence, spin_hint};
 use tidewire_shm::{LINE_BYTES, Trust};
 
 use super::error::{Corrupt, CorruptWord, PopError};
@@ -12,6 +12,9 @@ use crate::error::CorruptLane;
 use crate::lane_set::LaneSet;
 use crate::options::Delivery;
 use crate::registry::{Core, generation};
+
+/// Fewer runs than this are little.
+const AHEAD: u64 = 16;
 
 /// What differs between slots and records.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +59,13 @@ pub(super) struct Reader<L: Trust> {
     /// The most messages of a run; zero once corrupt, so that no run is taken.
     max_run: u64,
     touch: bool,
+    /// Everything before is known to be published; for the pace only, every word is looked at.
+    seen: u64,
+    /// The last look ahead was not after an empty one.
+    hot: bool,
+    /// Little was there at the last look ahead, and at the one before something: wait a moment before the next.
+    thin: bool,
+    pauses: u32,
     /// Lanes whose head has moved since the last checkpoint.
     moved: LaneSet,
     /// Lanes whose head had moved between the last two.
@@ -88,6 +98,10 @@ impl<L: Trust> Reader<L> {
             eager: core.layout.delivery == Delivery::AtMostOnce,
             max_run: unit.max_run,
             touch: true,
+            seen: 0,
+            hot: false,
+            thin: false,
+            pauses: tidewire_ring::Tuning::default().pauses,
             moved: LaneSet::default(),
             // What differs between the blocks is not known.
             moved_before: LaneSet([u64::MAX; 4]),
@@ -104,6 +118,7 @@ impl<L: Trust> Reader<L> {
         let block = reader.block(reader.version);
         // ORD role.free: Relaxed, as above.
         reader.at = reader.word(block).load(Ordering::Relaxed);
+        reader.seen = reader.at;
         // ORD role.free: Relaxed, as above.
         reader.taken = reader.word(block + 1).load(Ordering::Relaxed);
         reader.seats = (0..reader.core.layout.lanes)
@@ -191,6 +206,7 @@ impl<L: Trust> Reader<L> {
 
     pub(super) fn tune(&mut self, tuning: tidewire_ring::Tuning) {
         self.touch = tuning.touch;
+        self.pauses = tuning.pauses;
         self.period =
             tuning.release_every.unwrap_or(self.unit.period).clamp(1, self.core.layout.capacity as u64);
     }
@@ -225,6 +241,9 @@ impl<L: Trust> Reader<L> {
     fn look<const START: bool>(&mut self) -> Result<(), PopError> {
         let mut passed = 0;
         loop {
+            if self.at == self.seen {
+                self.look_ahead();
+            }
             // ORD order.publish: Acquire <- `Publisher::publish`; the messages of the run are filled.
             let found = self.order.word(self.at).load(Ordering::Acquire);
             if self.order.laps(found, self.at) == 1 && self.admit(found) {
@@ -238,6 +257,30 @@ impl<L: Trust> Reader<L> {
         }
     }
 
+    /// Waits a moment if the producers are only just ahead: else each message would cost both sides the line of its
+    /// order word. How far ahead they are, one word further on tells (O1).
+    #[cold]
+    #[inline(never)]
+    fn look_ahead(&mut self) {
+        self.seen = self.at.wrapping_add(1);
+        if self.pauses == 0 {
+            return;
+        }
+        if self.thin {
+            for _ in 0..self.pauses {
+                spin_hint();
+            }
+        }
+        let ahead = self.at.wrapping_add(AHEAD.min(self.order.len() - 1));
+        // ORD advice: Relaxed, decides only whether to wait.
+        let more = self.order.laps(self.order.word(ahead).load(Ordering::Relaxed), ahead) == 1;
+        self.thin = self.hot && !more;
+        self.hot = true;
+        if more {
+            self.seen = ahead;
+        }
+    }
+
     /// Takes up the run of a published word, if it can be.
     #[inline(always)]
     fn admit(&mut self, found: u64) -> bool {
@@ -247,6 +290,9 @@ impl<L: Trust> Reader<L> {
             return false;
         }
         self.order.prefetch_next_line(self.at);
+        if self.touch {
+            self.order.touch(self.at, found);
+        }
         self.lane = lane;
         self.left = run - self.taken;
         self.moved.set(lane, true);
@@ -264,6 +310,7 @@ impl<L: Trust> Reader<L> {
         let Entry { lane, run } = Entry::of(found);
         match self.order.laps(found, self.at) {
             0 => {
+                (self.seen, self.hot, self.thin) = (self.at, false, false);
                 if start {
                     self.release();
                 }

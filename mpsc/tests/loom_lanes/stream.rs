@@ -1,7 +1,7 @@
 //! Messages through lanes: nothing lost, nothing twice, in order per producer, batches whole.
 
-use loom::thread;
-use tidewire_mpsc::{Delivery, Tuning};
+use loom::{sync::Arc, thread};
+use tidewire_mpsc::{Delivery, LaneState, Tuning};
 use tidewire_ring::PushError;
 use tidewire_shm::Unleased;
 
@@ -144,5 +144,29 @@ fn a_lane_that_is_left_is_released() {
             got.extend(rest(&mut consumer));
         }
         assert_eq!((of(&got, 10), of(&got, 20)), (vec![10, 11], vec![20]));
+    });
+}
+
+/// Whoever looks on sees numbers that were true at some time, and never a lane that lies.
+#[test]
+fn an_observer_takes_nobody_for_corrupt() {
+    model_that_shows(&["before", "between", "after"], |shown| {
+        let queue = Arc::new(queue::<Unleased>(1, 2, Delivery::AtMostOnce));
+        let mut producer = queue.producer(&Unleased).unwrap();
+        let mut consumer = queue.consumer(&Unleased).unwrap();
+        let moving = thread::spawn(move || {
+            producer.push(1).unwrap();
+            assert_eq!(pop(&mut consumer), Some(1));
+            (producer, consumer)
+        });
+        let seen = queue.lanes().next().unwrap();
+        assert_eq!(seen.state, LaneState::Owned);
+        assert!(seen.sent <= 1 && seen.received <= 1 && seen.depth <= 1, "{seen:?}");
+        shown.note(match (seen.sent, seen.received) {
+            (0, _) => "before",
+            (_, 0) => "between",
+            _ => "after",
+        });
+        drop(moving.join().unwrap());
     });
 }
