@@ -133,8 +133,20 @@ impl Target {
     /// Judges a record.
     #[must_use]
     pub fn judge(&self, record: &Record) -> Verdict {
+        self.judge_in(record, self.regime)
+    }
+
+    /// What the samples of the other regimes say, where there are any: of no consequence, but better known than not.
+    pub fn elsewhere(&self, record: &Record) -> impl Iterator<Item = (Regime, Verdict)> {
+        let others = [Sibling, Near, Far].into_iter().filter(|regime| *regime != self.regime);
+        others
+            .map(|regime| (regime, self.judge_in(record, regime)))
+            .filter(|(_, verdict)| verdict.found.is_some())
+    }
+
+    fn judge_in(&self, record: &Record, regime: Regime) -> Verdict {
         let ours = self.ours;
-        let view = |mode: Mode| View::new(record, self.cell, mode, self.regime);
+        let view = |mode: Mode| View::new(record, self.cell, mode, regime);
         let found = match self.measure {
             Measure::Own(metric) => view(self.mode).spread(ours, metric),
             Measure::To(other, metric) => view(self.mode).ratio(ours, metric, other, metric),
