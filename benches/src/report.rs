@@ -90,7 +90,7 @@ fn head(out: &mut String, record: &Record) {
             "\nMedian [lowest..highest] of n samples; ratios are formed inside a round. Both sides are pinned to a \
              core each. R is the round trip of one cache line in the same two sides, just before and after each \
              sample; the floor is the same with a line for each direction, as any pair of rings has. Samples whose \
-             probes fall into different regimes (sibling < 88 ns, near, far > 200 ns), or one of whose sides had its \
+             probes fall into different regimes (sibling < 45 ns, near, far > 200 ns), or one of whose sides had its \
              core for less than {} % of the time, are dropped and counted. Means \
              are those of the lowest nine tenths. Paced messages are {} apart. Capacity 1024 messages; peers that \
              live on the heap are made in memory that the fork shares. Each contender passed a check of order and of \
