@@ -341,10 +341,11 @@ impl<L: Trust> Reader<L> {
             seat.head = seat.head.wrapping_add(elements);
         }
         self.unreleased += elements;
-        self.left -= messages;
-        self.taken += messages;
-        if self.left == 0 {
+        if self.left == messages {
             self.next_run();
+        } else {
+            self.left -= messages;
+            self.taken += messages;
         }
     }
 
