@@ -205,11 +205,16 @@ impl<E: LaneEnd<L>, L: Trust> Poller<E, L> {
     #[inline(never)]
     pub(crate) fn turn(&mut self) -> bool {
         self.look_around();
-        // One pass over all of them says mostly that there is nothing, whatever the order.
-        if self.resting && first_with_more(&self.rota).is_none() {
-            return false;
+        if !self.resting {
+            return self.choose();
         }
-        self.choose()
+        // One pass over all of them says mostly that there is nothing, whatever the order.
+        match first_with_more(&self.rota) {
+            None => false,
+            // The way of a message that nobody was ahead of: as short as can be.
+            Some(first) if first == self.at => self.scan(first + 1, self.rota.len()) || self.enter(first),
+            Some(_) => self.choose(),
+        }
     }
 
     /// Goes over the lanes in turn, the current one last.
@@ -241,7 +246,11 @@ impl<E: LaneEnd<L>, L: Trust> Poller<E, L> {
         let Some(Seat::Open(end)) = self.seats.get_mut(lane) else { return false };
         match end.refill(false) {
             Ok(()) => {
-                self.leave();
+                // A lane that rests was left before.
+                if !self.resting {
+                    self.leave();
+                }
+                self.pinned = NOWHERE;
                 self.at = next;
                 self.lane = lane;
                 self.start();
