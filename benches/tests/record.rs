@@ -8,7 +8,7 @@ use tidewire_benches::report;
 use tidewire_benches::targets;
 
 fn old() -> Record {
-    let path = Path::new("benches/record/amd-epyc-26-2-1/2026-11-23.json");
+    let path = Path::new("benches/record/amd-epyc-26-2-1/2026-11-23-ring.json");
     Record::read(&top().join(path)).expect("the first record")
 }
 
