@@ -24,10 +24,10 @@
 //! other in it. A structure with one producer has one line, one with lanes has a line for each.
 //!
 //! # Time
-//! Stamps are the processor's counter, read before (`rdtsc`) and after (`rdtscp`) an operation, and only where the
-//! kernel says that it runs steadily and never stops, and keeps its own time by it. A store may sit in its processor's buffer when the later
-//! stamp is read, so two operations of different processes count as one after the other only if
-//! [`Promise::settle`] ticks lie between them. Where the counter cannot be trusted, the checks of Empty, Full and
+//! Stamps are the processor's counter, read before (`rdtsc`) and after (a fence and `rdtscp`) an operation, and only
+//! where the kernel says that it runs steadily and never stops, and keeps its own time by it. The fence waits until what
+//! was stored is seen by others. Counters of two processors may differ a little, so two operations of different
+//! processes count as one after the other only if [`Promise::settle`] ticks lie between them. Where the counter cannot be trusted, the checks of Empty, Full and
 //! real time are off, and [`Clock::name`] says so.
 
 mod book;

@@ -275,10 +275,14 @@ impl<'p> Checker<'p> {
             let Some(line) = self.lines.get_mut(number) else { return };
             let wrong = line.at < line.cursor || (self.promise.clock && line.overdue(span.t0, settle));
             if wrong {
-                let due = line.pushes.get(line.due).map_or(line.at, |push| push.start);
+                let due = line.pushes.get(line.due);
+                let (due, since) = due.map_or((line.at, span.t0), |push| (push.start, push.span.t1));
                 self.verdict.false_empty += 1;
                 self.verdict.find(|| {
-                    format!("Empty at {} in line {number}, although message {due} was there", span.t0)
+                    let (at, ago) = (span.t0, span.t0.saturating_sub(since));
+                    format!(
+                        "Empty at {at} in line {number}, although message {due} was there: done {ago} ticks before"
+                    )
                 });
             }
         }

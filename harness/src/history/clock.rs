@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::sync::OnceLock;
+use std::sync::atomic::{Ordering, fence};
 
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +17,8 @@ pub(crate) enum Clock {
 }
 
 impl Clock {
-    /// Ticks after which a store is surely seen by other processors: at least 10 us at 5 GHz.
+    /// Ticks by which two stamps must differ to count as one before the other: at least 10 us at 5 GHz. Stores are seen
+    /// when the later stamp is read; this is for counters of two processors that are not quite the same.
     pub(crate) const SETTLE: u64 = 50_000;
 
     /// The counter, if the kernel says that it runs steadily and never stops, and uses it itself.
@@ -57,12 +59,17 @@ impl Clock {
         }
     }
 
-    /// A stamp after an operation: not earlier than its last load.
+    /// A stamp after an operation: not earlier than its last load, nor than its stores are seen by others.
+    ///
+    /// Stores leave the processor's buffer in order. Behind a few dozen that each wait for a line from far away, the
+    /// last one was seen more than 18 us after it was executed.
     #[inline(always)]
     pub(crate) fn after(self) -> u64 {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Counter => {
+                // ORD clock: SeqCst, empties this processor's store buffer; pairs with nothing.
+                fence(Ordering::SeqCst);
                 let mut processor = 0;
                 // SAFETY: reads a counter; that the processor has it was seen when the clock was chosen.
                 unsafe { core::arch::x86_64::__rdtscp(&raw mut processor) }

@@ -14,7 +14,7 @@ const LAP_MASK: u64 = (1 << LAP_BITS) - 1;
 pub(super) const MAX_RUN: usize = 1 << RUN_BITS;
 
 /// Order words that share a cache line.
-const WORDS_PER_LINE: u64 = if cfg!(loom) { 1 } else { CACHE_LINE_BYTES as u64 / 8 };
+const WORDS_PER_LINE: u64 = if cfg!(loom) { 2 } else { CACHE_LINE_BYTES as u64 / 8 };
 /// Looks at order words between two looks at the hint.
 const HINT_LOOKS: u64 = 8;
 /// A producer that has gone on by a multiple of this tells the others.

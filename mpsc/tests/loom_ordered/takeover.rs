@@ -173,8 +173,8 @@ fn a_successor_releases_what_the_dead_had_read() {
             }
         });
         let dying = thread::spawn(move || {
-            // Word, its touch, slot; order head, taken, head, version: the store of the head to the lane is missing.
-            hook::killed_after(7, move || pop(&mut victim)).is_none()
+            // Word, slot; order head, taken, head, version: the store of the head to the lane is missing.
+            hook::killed_after(6, move || pop(&mut victim)).is_none()
         });
         assert!(dying.join().unwrap());
         leases.bury();
