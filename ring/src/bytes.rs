@@ -32,7 +32,8 @@
 //!
 //! # Crash argument
 //! That of [`cursor`](crate::cursor): frames and payload lie beyond the tail until the one store, so a producer killed
-//! anywhere leaves the former tail or the new one.
+//! anywhere leaves the former tail or the new one. The roles of the dead go to others as those of
+//! [`fixed`](crate::fixed) do.
 //!
 //! # Not guaranteed
 //! The unused bytes behind a record, and bytes of a reservation that were never set, are those of older records.
@@ -53,12 +54,14 @@
 
 use core::fmt;
 
+#[cfg(feature = "alloc")]
+use tidewire_shm::Liveness;
 use tidewire_shm::{Region, Trust, Trusted};
 
 use crate::cursor::Tuning;
 use crate::error::{AttachError, Corrupt, CreateError, RecordPopError, RecordPushError};
 use crate::layout::{Layout, Options, Side};
-use crate::role::{Owner, Role};
+use crate::role::{self, Owner, Tenure};
 
 pub(crate) mod end;
 mod record;
@@ -138,9 +141,10 @@ impl<L: Trust> Ring<L> {
     /// Takes the producer's role, which must be free, and continues at the published tail.
     ///
     /// # Errors
-    /// [`AttachError::RoleTaken`] if it has an owner, [`AttachError::Corrupt`] if the positions cannot be.
+    /// [`AttachError::RoleTaken`] if it has an owner, [`AttachError::Corrupt`] if the positions cannot be,
+    /// [`AttachError::LeaseRequired`] if the ring was made for leases.
     pub fn producer(&self) -> Result<Producer<L>, AttachError> {
-        Producer::attach(self, Role::claim(self.owner_word(Side::Producer))?)
+        Producer::attach(self, Tenure::free(&self.region, &self.layout, Side::Producer)?)
     }
 
     /// Takes the consumer's role, which must be free, and continues at the published head.
@@ -148,33 +152,67 @@ impl<L: Trust> Ring<L> {
     /// # Errors
     /// As [`producer`](Self::producer).
     pub fn consumer(&self) -> Result<Consumer<L>, AttachError> {
-        Consumer::attach(self, Role::claim(self.owner_word(Side::Consumer))?)
+        Consumer::attach(self, Tenure::free(&self.region, &self.layout, Side::Consumer)?)
+    }
+
+    /// Takes the producer's role with its lease, free or from a producer that the lease proves dead, and continues at
+    /// the published tail: everything that was published stays, the record in the dead one's hand is gone. The handle keeps
+    /// the lease and hands it back when it is dropped.
+    ///
+    /// # Guarantees
+    /// A producer that is only stopped keeps its role, however long. What the lease costs ([`Liveness::acquire`]) is
+    /// paid here and at the drop, nothing for each record.
+    ///
+    /// # Errors
+    /// [`AttachError::RoleTaken`] if somebody has the role who is not proven dead (the name is the one in the owner
+    /// word; its owner may have ended a moment ago), [`AttachError::Lease`] if somebody has the lease and the word names
+    /// nobody, or the system refused; [`AttachError::Incompatible`] if the ring was made for another kind of leases
+    /// ([`Options::liveness`]) or these speak of other memory; [`AttachError::Corrupt`] if the positions cannot be: then
+    /// the role is free. [`AttachError::OwnerChanged`] if a peer scribbles over the owner word meanwhile.
+    #[cfg(feature = "alloc")]
+    pub fn producer_with<V: Liveness>(&self, liveness: &V) -> Result<Producer<L>, AttachError> {
+        Producer::attach(self, Tenure::leased(&self.region, &self.layout, Side::Producer, liveness)?)
+    }
+
+    /// Takes the consumer's role with its lease, free or from a consumer that the lease proves dead, and continues at
+    /// the published head: what a dead one had not yet released is seen again, as after
+    /// [`replace_consumer`](Self::replace_consumer).
+    ///
+    /// # Guarantees
+    /// As [`producer_with`](Self::producer_with).
+    ///
+    /// # Errors
+    /// As [`producer_with`](Self::producer_with).
+    #[cfg(feature = "alloc")]
+    pub fn consumer_with<V: Liveness>(&self, liveness: &V) -> Result<Consumer<L>, AttachError> {
+        Consumer::attach(self, Tenure::leased(&self.region, &self.layout, Side::Consumer, liveness)?)
     }
 
     /// Who holds the producer's role now.
     #[must_use]
     pub fn producer_owner(&self) -> Option<Owner> {
-        Role::owner_of(&self.owner_word(Side::Producer))
+        role::owner(&self.region, &self.layout, Side::Producer)
     }
 
     /// Who holds the consumer's role now.
     #[must_use]
     pub fn consumer_owner(&self) -> Option<Owner> {
-        Role::owner_of(&self.owner_word(Side::Consumer))
+        role::owner(&self.region, &self.layout, Side::Consumer)
     }
 
     /// Replaces a producer that died: everything it published stays, the record in its hand is gone.
     ///
     /// # Errors
     /// [`AttachError::OwnerChanged`] if `dead` is not the owner (any more), [`AttachError::Corrupt`] if the
-    /// positions cannot be; then the role is free.
+    /// positions cannot be; then the role is free. [`AttachError::LeaseRequired`] if the ring was made for leases,
+    /// which do the same without a promise.
     ///
     /// # Safety
     /// `dead` was read from this ring since it was created, it will never run another instruction on it, and its
     /// death happened before this call: the kernel said so (a wait for the process, or a lock that its death
     /// released). A timeout is no proof.
     pub unsafe fn replace_producer(&self, dead: Owner) -> Result<Producer<L>, AttachError> {
-        Producer::attach(self, Role::replace(self.owner_word(Side::Producer), dead)?)
+        Producer::attach(self, Tenure::of_dead(&self.region, &self.layout, Side::Producer, dead)?)
     }
 
     /// Replaces a consumer that died: what it had not yet released is seen again, fewer than
@@ -187,12 +225,7 @@ impl<L: Trust> Ring<L> {
     /// # Safety
     /// As [`replace_producer`](Self::replace_producer).
     pub unsafe fn replace_consumer(&self, dead: Owner) -> Result<Consumer<L>, AttachError> {
-        Consumer::attach(self, Role::replace(self.owner_word(Side::Consumer), dead)?)
-    }
-
-    fn owner_word(&self, side: Side) -> tidewire_shm::sync::Shared<tidewire_shm::sync::AtomicU64> {
-        // SAFETY: an owner word of a validated layout; handles that keep it keep the region, too.
-        unsafe { self.region.atomic_u64(self.layout.owner(side)) }
+        Consumer::attach(self, Tenure::of_dead(&self.region, &self.layout, Side::Consumer, dead)?)
     }
 }
 
@@ -204,15 +237,15 @@ pub type Ends<L> = (Producer<L>, Consumer<L>);
 /// Dropping it frees the role; everything pushed stays.
 pub struct Producer<L: Trust = Trusted> {
     // Freed first: the end keeps the region.
-    role: Role,
+    tenure: Tenure,
     end: PushEnd<L>,
 }
 
 impl<L: Trust> Producer<L> {
-    fn attach(ring: &Ring<L>, role: Role) -> Result<Self, AttachError> {
+    fn attach(ring: &Ring<L>, tenure: Tenure) -> Result<Self, AttachError> {
         // SAFETY: the parts of a validated layout; the role is ours, and what its former holder did happened before.
         let end = unsafe { PushEnd::attach(&ring.region, &ring.layout.parts()) }?;
-        Ok(Self { role, end })
+        Ok(Self { tenure, end })
     }
 
     /// Pushes one record.
@@ -296,7 +329,7 @@ impl<L: Trust> Producer<L> {
     /// This handle's name in the owner word.
     #[must_use]
     pub fn owner(&self) -> Owner {
-        self.role.owner()
+        self.tenure.owner()
     }
 }
 
@@ -319,7 +352,7 @@ impl<L: Trust> Producer<L> {
 /// ```
 pub struct Consumer<L: Trust = Trusted> {
     // Freed first: the end keeps the region.
-    role: Role,
+    tenure: Tenure,
     end: PopEnd<L>,
 }
 
@@ -330,10 +363,10 @@ impl<L: Trust> Drop for Consumer<L> {
 }
 
 impl<L: Trust> Consumer<L> {
-    fn attach(ring: &Ring<L>, role: Role) -> Result<Self, AttachError> {
+    fn attach(ring: &Ring<L>, tenure: Tenure) -> Result<Self, AttachError> {
         // SAFETY: the parts of a validated layout; the role is ours, and what its former holder did happened before.
         let end = unsafe { PopEnd::attach(&ring.region, &ring.layout.parts()) }?;
-        Ok(Self { role, end })
+        Ok(Self { tenure, end })
     }
 
     /// Copies the next record out and consumes it; says how long it is.
@@ -424,7 +457,7 @@ impl<L: Trust> Consumer<L> {
     /// This handle's name in the owner word.
     #[must_use]
     pub fn owner(&self) -> Owner {
-        self.role.owner()
+        self.tenure.owner()
     }
 }
 

@@ -3,7 +3,7 @@
 use core::error::Error;
 use core::fmt;
 
-use tidewire_shm::{Incompatible, RegionError};
+use tidewire_shm::{Incompatible, LeaseError, RegionError, RoleId};
 
 use crate::layout::MAX_ELEMENT_BYTES;
 use crate::role::Owner;
@@ -256,10 +256,20 @@ impl From<RegionError> for CreateError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AttachError {
-    /// The bytes are not the ring that was asked for.
+    /// The bytes are not the ring that was asked for, or its processes use another kind of leases.
     Incompatible(Incompatible),
-    /// The role has an owner.
+    /// The role has an owner; where roles are taken by leases, one that is not proven dead.
     RoleTaken(Owner),
+    /// The ring was made for leases, and the role was to be taken without: that would break the proof for those who
+    /// take it with one. Call `producer_with` or `consumer_with`.
+    LeaseRequired {
+        /// The role.
+        role: RoleId,
+        /// The kind of leases that the ring was made for ([`Liveness::KIND`](tidewire_shm::Liveness::KIND)).
+        liveness: u64,
+    },
+    /// The lease of the role was not given, for another reason than that an owner holds it.
+    Lease(LeaseError),
     /// The owner to be replaced is not the owner.
     OwnerChanged {
         /// Who was proven dead.
@@ -276,6 +286,17 @@ impl fmt::Display for AttachError {
         match self {
             Self::Incompatible(error) => error.fmt(f),
             Self::RoleTaken(owner) => write!(f, "expected a free role, found it taken by {owner}"),
+            Self::LeaseRequired { role, liveness } => {
+                let (role, call) = match *role {
+                    RoleId::CONSUMER => ("consumer", "consumer_with"),
+                    _ => ("producer", "producer_with"),
+                };
+                write!(
+                    f,
+                    "expected the {role}'s role to be taken by {call} with a lease of kind {liveness}, found no lease"
+                )
+            }
+            Self::Lease(error) => error.fmt(f),
             Self::OwnerChanged { expected, found: Some(found) } => {
                 write!(f, "expected the role to be held by {expected}, found {found}")
             }
@@ -291,6 +312,7 @@ impl Error for AttachError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Incompatible(error) => Some(error),
+            Self::Lease(error) => Some(error),
             Self::Corrupt(error) => Some(error),
             _ => None,
         }

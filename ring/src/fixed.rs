@@ -26,6 +26,20 @@
 //! - S2: a slot's offset is `(position & mask) * size_of::<T>()` with the private mask, hence within the data.
 //! - S3: with I2 of [`cursor`](crate::cursor), no two handles that follow the protocol access a slot at one time.
 //!
+//! # Crash argument
+//! Of the messages: that of [`cursor`](crate::cursor). Of the roles, in a ring that was made for leases
+//! ([`Options::liveness`]):
+//!
+//! | killed | the successor ([`Ring::producer_with`], [`Ring::consumer_with`]) finds |
+//! |---|---|
+//! | a producer, anywhere from the lease to the end of its drop | no lease, the word free or naming the dead one; it takes both and pushes behind the last published message |
+//! | a consumer, anywhere from the lease to the end of its drop | the same; it pops from the published head on |
+//! | either, when the handle's drop is done | a free word and a free lease |
+//! | nobody: a holder is stopped | the lease held: refused, however long |
+//!
+//! Without leases the role of a dead holder stays taken until somebody who has proof says so
+//! ([`Ring::replace_producer`]).
+//!
 //! # Not guaranteed
 //! With [`Untrusted`](tidewire_shm::Untrusted) peers a message may hold any bytes: validate it as you would a packet.
 //!
@@ -50,12 +64,14 @@ use core::fmt;
 use core::marker::PhantomData;
 
 use bytemuck::Pod;
+#[cfg(feature = "alloc")]
+use tidewire_shm::Liveness;
 use tidewire_shm::{Region, Trust, Trusted};
 
 use crate::cursor::Tuning;
 use crate::error::{AttachError, Corrupt, CreateError, PopError, PushError};
 use crate::layout::{Layout, Options, Side};
-use crate::role::{Owner, Role};
+use crate::role::{self, Owner, Tenure};
 
 mod chunk;
 pub(crate) mod end;
@@ -153,9 +169,10 @@ impl<T: Pod, L: Trust> Ring<T, L> {
     /// Takes the producer's role, which must be free, and continues at the published tail.
     ///
     /// # Errors
-    /// [`AttachError::RoleTaken`] if it has an owner, [`AttachError::Corrupt`] if the positions cannot be.
+    /// [`AttachError::RoleTaken`] if it has an owner, [`AttachError::Corrupt`] if the positions cannot be,
+    /// [`AttachError::LeaseRequired`] if the ring was made for leases.
     pub fn producer(&self) -> Result<Producer<T, L>, AttachError> {
-        Producer::attach(self, Role::claim(self.owner_word(Side::Producer))?)
+        Producer::attach(self, Tenure::free(&self.region, &self.layout, Side::Producer)?)
     }
 
     /// Takes the consumer's role, which must be free, and continues at the published head.
@@ -163,33 +180,86 @@ impl<T: Pod, L: Trust> Ring<T, L> {
     /// # Errors
     /// As [`producer`](Self::producer).
     pub fn consumer(&self) -> Result<Consumer<T, L>, AttachError> {
-        Consumer::attach(self, Role::claim(self.owner_word(Side::Consumer))?)
+        Consumer::attach(self, Tenure::free(&self.region, &self.layout, Side::Consumer)?)
+    }
+
+    /// Takes the producer's role with its lease, free or from a producer that the lease proves dead, and continues at
+    /// the published tail: everything that was published stays, the message in the dead one's hand is gone. The handle keeps
+    /// the lease and hands it back when it is dropped.
+    ///
+    /// # Guarantees
+    /// A producer that is only stopped keeps its role, however long. What the lease costs ([`Liveness::acquire`]) is
+    /// paid here and at the drop, nothing for each message.
+    ///
+    /// # Errors
+    /// [`AttachError::RoleTaken`] if somebody has the role who is not proven dead (the name is the one in the owner
+    /// word; its owner may have ended a moment ago), [`AttachError::Lease`] if somebody has the lease and the word names
+    /// nobody, or the system refused; [`AttachError::Incompatible`] if the ring was made for another kind of leases
+    /// ([`Options::liveness`]) or these speak of other memory; [`AttachError::Corrupt`] if the positions cannot be: then
+    /// the role is free. [`AttachError::OwnerChanged`] if a peer scribbles over the owner word meanwhile.
+    ///
+    /// # Examples
+    /// ```
+    /// use tidewire_ring::Options;
+    /// use tidewire_ring::fixed::Ring;
+    /// use tidewire_shm::{Segment, SegmentLeases, Untrusted};
+    ///
+    /// let options = Options::new().liveness::<SegmentLeases>();
+    /// let segment = Segment::anonymous(Ring::<u64, Untrusted>::bytes(1024, &options)?)?;
+    /// let leases = segment.leases()?;
+    /// let ring = Ring::<u64, Untrusted>::create(segment.region(), 1024, &options)?;
+    ///
+    /// let mut producer = ring.producer_with(&leases)?;
+    /// producer.push(1)?;
+    /// assert!(ring.producer_with(&leases).is_err(), "as long as this process lives and keeps its handle");
+    /// drop(producer);
+    /// ring.producer_with(&leases)?.push(2)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "alloc")]
+    pub fn producer_with<V: Liveness>(&self, liveness: &V) -> Result<Producer<T, L>, AttachError> {
+        Producer::attach(self, Tenure::leased(&self.region, &self.layout, Side::Producer, liveness)?)
+    }
+
+    /// Takes the consumer's role with its lease, free or from a consumer that the lease proves dead, and continues at
+    /// the published head: what a dead one had not yet released is seen again, as after
+    /// [`replace_consumer`](Self::replace_consumer).
+    ///
+    /// # Guarantees
+    /// As [`producer_with`](Self::producer_with).
+    ///
+    /// # Errors
+    /// As [`producer_with`](Self::producer_with).
+    #[cfg(feature = "alloc")]
+    pub fn consumer_with<V: Liveness>(&self, liveness: &V) -> Result<Consumer<T, L>, AttachError> {
+        Consumer::attach(self, Tenure::leased(&self.region, &self.layout, Side::Consumer, liveness)?)
     }
 
     /// Who holds the producer's role now.
     #[must_use]
     pub fn producer_owner(&self) -> Option<Owner> {
-        Role::owner_of(&self.owner_word(Side::Producer))
+        role::owner(&self.region, &self.layout, Side::Producer)
     }
 
     /// Who holds the consumer's role now.
     #[must_use]
     pub fn consumer_owner(&self) -> Option<Owner> {
-        Role::owner_of(&self.owner_word(Side::Consumer))
+        role::owner(&self.region, &self.layout, Side::Consumer)
     }
 
     /// Replaces a producer that died: everything it published stays, the message in its hand is gone.
     ///
     /// # Errors
     /// [`AttachError::OwnerChanged`] if `dead` is not the owner (any more), [`AttachError::Corrupt`] if the
-    /// positions cannot be; then the role is free.
+    /// positions cannot be; then the role is free. [`AttachError::LeaseRequired`] if the ring was made for leases,
+    /// which do the same without a promise.
     ///
     /// # Safety
     /// `dead` was read from this ring since it was created, it will never run another instruction on it, and its
     /// death happened before this call: the kernel said so (a wait for the process, or a lock that its death
     /// released). A timeout is no proof.
     pub unsafe fn replace_producer(&self, dead: Owner) -> Result<Producer<T, L>, AttachError> {
-        Producer::attach(self, Role::replace(self.owner_word(Side::Producer), dead)?)
+        Producer::attach(self, Tenure::of_dead(&self.region, &self.layout, Side::Producer, dead)?)
     }
 
     /// Replaces a consumer that died: what it had not yet released is seen again, fewer than
@@ -202,12 +272,7 @@ impl<T: Pod, L: Trust> Ring<T, L> {
     /// # Safety
     /// As [`replace_producer`](Self::replace_producer).
     pub unsafe fn replace_consumer(&self, dead: Owner) -> Result<Consumer<T, L>, AttachError> {
-        Consumer::attach(self, Role::replace(self.owner_word(Side::Consumer), dead)?)
-    }
-
-    fn owner_word(&self, side: Side) -> tidewire_shm::sync::Shared<tidewire_shm::sync::AtomicU64> {
-        // SAFETY: an owner word of a validated layout; handles that keep it keep the region, too.
-        unsafe { self.region.atomic_u64(self.layout.owner(side)) }
+        Consumer::attach(self, Tenure::of_dead(&self.region, &self.layout, Side::Consumer, dead)?)
     }
 }
 
@@ -228,15 +293,15 @@ pub type Ends<T, L> = (Producer<T, L>, Consumer<T, L>);
 /// ```
 pub struct Producer<T, L: Trust = Trusted> {
     // Freed first: the end keeps the region.
-    role: Role,
+    tenure: Tenure,
     end: PushEnd<T, L>,
 }
 
 impl<T: Pod, L: Trust> Producer<T, L> {
-    fn attach(ring: &Ring<T, L>, role: Role) -> Result<Self, AttachError> {
+    fn attach(ring: &Ring<T, L>, tenure: Tenure) -> Result<Self, AttachError> {
         // SAFETY: the parts of a validated layout; the role is ours, and what its former holder did happened before.
         let end = unsafe { PushEnd::attach(&ring.region, &ring.layout.parts()) }?;
-        Ok(Self { role, end })
+        Ok(Self { tenure, end })
     }
 
     /// Pushes one message.
@@ -329,7 +394,7 @@ impl<T: Pod, L: Trust> Producer<T, L> {
     /// This handle's name in the owner word.
     #[must_use]
     pub fn owner(&self) -> Owner {
-        self.role.owner()
+        self.tenure.owner()
     }
 }
 
@@ -343,7 +408,7 @@ impl<T: Pod, L: Trust> Producer<T, L> {
 /// ```
 pub struct Consumer<T, L: Trust = Trusted> {
     // Freed first: the end keeps the region.
-    role: Role,
+    tenure: Tenure,
     end: PopEnd<T, L>,
 }
 
@@ -354,10 +419,10 @@ impl<T, L: Trust> Drop for Consumer<T, L> {
 }
 
 impl<T: Pod, L: Trust> Consumer<T, L> {
-    fn attach(ring: &Ring<T, L>, role: Role) -> Result<Self, AttachError> {
+    fn attach(ring: &Ring<T, L>, tenure: Tenure) -> Result<Self, AttachError> {
         // SAFETY: the parts of a validated layout; the role is ours, and what its former holder did happened before.
         let end = unsafe { PopEnd::attach(&ring.region, &ring.layout.parts()) }?;
-        Ok(Self { role, end })
+        Ok(Self { tenure, end })
     }
 
     /// Pops one message.
@@ -469,7 +534,7 @@ impl<T: Pod, L: Trust> Consumer<T, L> {
     /// This handle's name in the owner word.
     #[must_use]
     pub fn owner(&self) -> Owner {
-        self.role.owner()
+        self.tenure.owner()
     }
 }
 

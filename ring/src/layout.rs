@@ -7,13 +7,20 @@
 //!         128          4096   producer   tail u64: everything below is published
 //!         256          8448   consumer   head u64: everything below is free again
 //!         384          4224   producer   owner u64; bell u32 at +8 and 12 reserved bytes
+//!         400           128   creator    liveness u64, written once
 //!         512          8576   consumer   owner u64; bell u32 at +8 and 12 reserved bytes
 //!         640         12288   both       data, 128-byte aligned: slots or records
 //! ```
-//! Each row is a 128-byte line. With page stride the producer's lines fill page 1 and the consumer's page 2, at
+//! Each row is a 128-byte line, but for `liveness`, which lies in one of them. With page stride the producer's lines fill page 1 and the consumer's page 2, at
 //! different offsets inside their pages so that the two hot lines never share a cache set.
+//!
+//! `liveness` is the [`Liveness::KIND`] of the leases by which the roles are taken; 0, as in rings that know nothing
+//! of leases: roles are taken without. Whoever opens the ring reads it once.
 
-use tidewire_shm::{Field, HEADER_BYTES, Header, Incompatible, LINE_BYTES, Region, RoleStride, Trust};
+use tidewire_shm::sync::Ordering;
+use tidewire_shm::{
+    Field, HEADER_BYTES, Header, Incompatible, LINE_BYTES, Liveness, Region, RoleStride, Trust,
+};
 
 use crate::error::CreateError;
 
@@ -33,13 +40,15 @@ pub struct Options {
     pub role_stride: RoleStride,
     /// A name for the element type, compared when the ring is opened; 0 says none.
     pub type_fingerprint: u64,
+    /// What kind of leases the processes use ([`Liveness::KIND`]); 0 says none.
+    pub liveness: u32,
 }
 
 impl Options {
-    /// The defaults: line stride, no type fingerprint.
+    /// The defaults: line stride, no type fingerprint, no leases.
     #[must_use]
     pub const fn new() -> Self {
-        Self { role_stride: RoleStride::Line, type_fingerprint: 0 }
+        Self { role_stride: RoleStride::Line, type_fingerprint: 0, liveness: 0 }
     }
 
     /// Chooses the role stride.
@@ -53,6 +62,15 @@ impl Options {
     #[must_use]
     pub const fn type_fingerprint(mut self, fingerprint: u64) -> Self {
         self.type_fingerprint = fingerprint;
+        self
+    }
+
+    /// Chooses the kind of leases that everybody who takes a role must use: with them a dead holder's role is taken
+    /// over by safe code (`producer_with` and `consumer_with` of the rings, with the feature `alloc`), and no role is
+    /// given without.
+    #[must_use]
+    pub const fn liveness<V: Liveness>(mut self) -> Self {
+        self.liveness = V::KIND;
         self
     }
 }
@@ -106,6 +124,8 @@ pub struct Parts {
 pub(crate) struct Layout {
     pub(crate) capacity: usize,
     pub(crate) data_bytes: usize,
+    /// The kind of leases by which roles are taken; 0: none.
+    pub(crate) liveness: u64,
     stride: RoleStride,
 }
 
@@ -134,16 +154,16 @@ impl Shape {
         Ok(capacity * bytes)
     }
 
-    fn layout(&self, capacity: usize, stride: RoleStride) -> Result<Layout, CreateError> {
-        Ok(Layout { capacity, data_bytes: self.data_bytes(capacity, 1)?, stride })
+    fn layout(&self, capacity: usize, stride: RoleStride, liveness: u64) -> Result<Layout, CreateError> {
+        Ok(Layout { capacity, data_bytes: self.data_bytes(capacity, 1)?, liveness, stride })
     }
 
     /// Bytes that a ring of this shape needs.
     pub(crate) fn bytes(&self, capacity: usize, options: &Options) -> Result<usize, CreateError> {
-        Ok(self.layout(capacity, options.role_stride)?.total_bytes())
+        Ok(self.layout(capacity, options.role_stride, options.liveness.into())?.total_bytes())
     }
 
-    /// Takes away an old magic, zeroes the control words and writes the header, the magic last.
+    /// Takes away an old magic, sets the control words and writes the header, the magic last.
     ///
     /// | killed | the others see |
     /// |---|---|
@@ -157,7 +177,7 @@ impl Shape {
         options: &Options,
     ) -> Result<Layout, CreateError> {
         region.require_writable()?;
-        let layout = self.layout(capacity, options.role_stride)?;
+        let layout = self.layout(capacity, options.role_stride, options.liveness.into())?;
         let too_small = CreateError::RegionTooSmall { needed: layout.total_bytes(), found: region.len() };
         if layout.total_bytes() > region.len() {
             return Err(too_small);
@@ -195,12 +215,16 @@ impl Shape {
         same(Field::TypeFingerprint, type_fingerprint, header.type_fingerprint)?;
         let bad_capacity = Incompatible::new(Field::Capacity, self.min_capacity as u64, header.capacity);
         let capacity = usize::try_from(header.capacity).map_err(|_| bad_capacity)?;
-        let layout = self.layout(capacity, header.role_stride).map_err(|error| match error {
+        let mut layout = self.layout(capacity, header.role_stride, 0).map_err(|error| match error {
             CreateError::Element { bytes, .. } => Incompatible::new(Field::ElementBytes, 1, bytes as u64),
             _ => bad_capacity,
         })?;
         same(Field::DataOffset, layout.data_offset() as u64, header.data_offset)?;
         same(Field::TotalBytes, layout.total_bytes() as u64, header.total_bytes)?;
+        // SAFETY: a control word of this layout, within the region, which outlives the handle.
+        let liveness = unsafe { region.atomic_u64(layout.liveness_offset()) };
+        // ORD header.publish: Relaxed, behind the acquiring fence of `Header::inspect`.
+        layout.liveness = liveness.load(Ordering::Relaxed);
         Ok(layout)
     }
 }
@@ -235,6 +259,14 @@ impl Layout {
         self.line(side, 1)
     }
 
+    /// The kind of leases: in the line of the producer's owner word, or on the creator's page.
+    fn liveness_offset(&self) -> usize {
+        match self.stride {
+            RoleStride::Line => self.owner(Side::Producer) + 16,
+            _ => HEADER_BYTES,
+        }
+    }
+
     pub(crate) fn data_offset(&self) -> usize {
         match self.stride {
             RoleStride::Line => HEADER_BYTES + 4 * LINE_BYTES,
@@ -246,17 +278,21 @@ impl Layout {
         self.data_offset() + self.data_bytes
     }
 
+    /// Zeroes the control words, and says the kind of leases.
     fn clear<L: Trust>(&self, region: &Region<L>) {
-        use tidewire_shm::sync::Ordering;
+        let set = |offset: usize, value: u64| {
+            // SAFETY: a control word of this layout, within the region, which outlives the handle.
+            let word = unsafe { region.atomic_u64(offset) };
+            // ORD header.publish: Relaxed, the header's magic publishes the words.
+            word.store(value, Ordering::Relaxed);
+        };
         for side in [Side::Producer, Side::Consumer] {
-            for offset in [self.position(side), self.owner(side), self.owner(side) + 8, self.owner(side) + 16]
-            {
-                // SAFETY: a control word of this layout, within the region, which outlives the handle.
-                let word = unsafe { region.atomic_u64(offset) };
-                // ORD header.publish: Relaxed, the header's magic publishes the cleared words.
-                word.store(0, Ordering::Relaxed);
+            let owner = self.owner(side);
+            for offset in [self.position(side), owner, owner + 8, owner + 16] {
+                set(offset, 0);
             }
         }
+        set(self.liveness_offset(), self.liveness);
     }
 }
 
@@ -272,7 +308,7 @@ mod tests {
             min_capacity: 1,
             max_capacity: usize::MAX,
         };
-        shape.layout(16, stride).expect("a plain shape")
+        shape.layout(16, stride, 0).expect("a plain shape")
     }
 
     /// The layout is an interface: other versions and languages read it. Changing these numbers needs a new
@@ -282,12 +318,14 @@ mod tests {
         let line = layout(RoleStride::Line);
         assert_eq!([line.position(Side::Producer), line.position(Side::Consumer)], [128, 256]);
         assert_eq!([line.owner(Side::Producer), line.owner(Side::Consumer)], [384, 512]);
+        assert_eq!(line.liveness_offset(), 400);
         assert_eq!(line.data_offset(), 640);
         assert_eq!(line.total_bytes(), 640 + 128);
 
         let page = layout(RoleStride::Page);
         assert_eq!([page.position(Side::Producer), page.position(Side::Consumer)], [4096, 8448]);
         assert_eq!([page.owner(Side::Producer), page.owner(Side::Consumer)], [4224, 8576]);
+        assert_eq!(page.liveness_offset(), 128);
         assert_eq!(page.data_offset(), 12288);
     }
 }

@@ -6,8 +6,9 @@
 //! # Guarantees
 //! - Every push and pop is wait-free and makes no system call, no allocation and no read-modify-write.
 //! - A message or batch is published by one store: a process killed or stopped at any instruction leaves nothing
-//!   to repair in the data and delays nobody. Its role stays its own until its death is proven; then one call
-//!   replaces it.
+//!   to repair in the data and delays nobody. Its role stays its own until its death is proven. In a ring that is made
+//!   for leases ([`Options::liveness`]) the kernel's lease is the proof, and taking the role over is one safe call
+//!   ([`fixed::Ring::producer_with`]).
 //! - What a peer can write is loaded once and validated; a peer that lies turns the handle `Corrupt`, for good.
 //!
 //! # Examples
@@ -42,6 +43,9 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![cfg_attr(loom, deny(clippy::disallowed_types))]
 #![warn(clippy::alloc_instead_of_core, clippy::std_instead_of_alloc, clippy::std_instead_of_core)]
+
+#[cfg(feature = "alloc")]
+extern crate alloc;
 
 pub mod bytes;
 pub mod cursor;

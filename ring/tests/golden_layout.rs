@@ -12,7 +12,7 @@ use std::fmt::Write;
 
 use hostile_memory::{Memory, PAGE, STRIDES};
 use tidewire_ring::{KIND_BYTES, KIND_FIXED, Options, Tuning, bytes, fixed};
-use tidewire_shm::{ABI_MAJOR, ABI_MINOR, RoleStride};
+use tidewire_shm::{ABI_MAJOR, ABI_MINOR, KERNEL_LEASES, RoleStride, SegmentLeases};
 
 const BUMP: &str = "the layout changed: bump ABI (see the top of this file)";
 
@@ -150,4 +150,26 @@ fn slots_byte_by_byte() {
 fn records_byte_by_byte() {
     assert_eq!(dump(&records(RoleStride::Line)), RECORDS_WITH_LINES, "{BUMP}");
     assert_eq!(dump(&records(RoleStride::Page)), with_pages(RECORDS_WITH_LINES, "40 30"), "{BUMP}");
+}
+
+/// A ring that was made for leases says so in one word, and is as any other beside that.
+#[test]
+fn the_kind_of_leases_byte_by_byte() {
+    assert_eq!(KERNEL_LEASES, 1, "{BUMP}");
+    for (stride, offsets) in STRIDES {
+        let plain = options(stride);
+        let leased = plain.liveness::<SegmentLeases>();
+        let len = fixed::Ring::<u64>::bytes(4, &plain).unwrap();
+        assert_eq!(fixed::Ring::<u64>::bytes(4, &leased), Ok(len), "{BUMP}");
+        let created = |options| {
+            let memory = Memory::new(len);
+            fixed::Ring::<u64, _>::create(memory.region(), 4, options).unwrap();
+            memory
+        };
+        let (with, without) = (created(&leased), created(&plain));
+        let liveness = if matches!(stride, RoleStride::Line) { offsets.producer + 16 } else { 128 };
+        assert_eq!(without.word(liveness), 0, "{BUMP}");
+        without.set_bytes(liveness, &[1, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(dump(&with), dump(&without), "{BUMP}");
+    }
 }

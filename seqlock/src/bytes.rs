@@ -4,17 +4,26 @@
 //! length is a word behind the place of the longest one. Because the length is a part of what is validated, a copy
 //! whose length and bytes belong to different versions is never returned.
 
+#[cfg(feature = "alloc")]
+use alloc::{vec, vec::Vec};
 use core::fmt;
 use core::marker::PhantomData;
+use core::time::Duration;
 
+use tidewire_shm::bell::Kernel;
 use tidewire_shm::{Liveness, Region, Trust, Trusted};
 
 use crate::cell::{Bound, claim_writer, owner_word};
 use crate::codec::{Buffer, Bytes};
 use crate::engine::{Look, Pen};
-use crate::error::{AttachError, BytesReadError, Corrupt, CorruptWord, CreateError, ReadError, TooLong};
+#[cfg(feature = "alloc")]
+use crate::error::UpdateError;
+use crate::error::{
+    AttachError, BytesReadError, Corrupt, CorruptWord, CreateError, ReadError, TooLong, WaitError,
+};
 use crate::layout::{KIND_BYTES, Layout, MAX_ELEMENT_BYTES, Options, Shape};
 use crate::role::{Held, Owner};
+use crate::wait::{self, KernelRef, Post, system};
 
 fn shape(max: usize) -> Result<Shape, CreateError> {
     if max > MAX_ELEMENT_BYTES {
@@ -119,7 +128,8 @@ impl<L: Trust> Cell<L> {
     #[must_use]
     pub fn reader(&self) -> Reader<L> {
         let bound = Bound::new(&self.region, &self.layout, &self.layout.place(0), self.codec);
-        Reader { look: Look::new(bound.core), region: bound.region, not_sync: PhantomData }
+        let post = self.layout.post(0);
+        Reader { look: Look::new(bound.core), region: bound.region, post, not_sync: PhantomData }
     }
 
     /// Takes the role of the one writer, as [`Cell::writer`](crate::Cell::writer) does.
@@ -127,10 +137,32 @@ impl<L: Trust> Cell<L> {
     /// # Errors
     /// As [`Cell::writer`](crate::Cell::writer).
     pub fn writer<V: Liveness>(&self, liveness: &V) -> Result<Writer<L, V::Lease>, AttachError> {
+        self.attach(system(), liveness)
+    }
+
+    /// As [`writer`](Self::writer), with a kernel of the caller's to wake readers by; where there is no system to ask, the
+    /// only way to become a writer that [wakes](crate::Wake).
+    ///
+    /// # Errors
+    /// As [`writer`](Self::writer).
+    pub fn writer_on<V: Liveness>(
+        &self,
+        kernel: KernelRef,
+        liveness: &V,
+    ) -> Result<Writer<L, V::Lease>, AttachError> {
+        self.attach(Some(kernel), liveness)
+    }
+
+    fn attach<V: Liveness>(
+        &self,
+        kernel: Option<KernelRef>,
+        liveness: &V,
+    ) -> Result<Writer<L, V::Lease>, AttachError> {
         let place = self.layout.place(0);
         let held = claim_writer(&self.region, &self.layout, &place, (0, 0), liveness)?;
         let bound = Bound::new(&self.region, &self.layout, &place, self.codec);
-        let pen = Pen::adopt(bound.core)?;
+        let alarm = bound.alarm(&self.layout, kernel)?;
+        let pen = Pen::adopt(bound.core, alarm)?;
         Ok(Writer { pen, held, _region: bound.region, not_sync: PhantomData })
     }
 
@@ -168,6 +200,40 @@ impl<L: Trust, G> Writer<L, G> {
         Ok(unsafe { self.pen.write(value) })
     }
 
+    /// Writes what `change` makes of the latest value; it works on a private copy, so if it panics nothing is written.
+    ///
+    /// # Guarantees
+    /// As [`write`](Self::write), when `change` has returned; but it allocates the copy, of [`max`](Self::max) bytes.
+    ///
+    /// # Errors
+    /// [`UpdateError::TooLong`] if the value has become longer than the cell takes, [`UpdateError::Corrupt`] if a peer
+    /// overwrote the length of the latest one, until another is written. Nothing is written then.
+    ///
+    /// # Examples
+    /// ```
+    /// use tidewire_seqlock::bytes::Cell;
+    /// use tidewire_shm::Unleased;
+    ///
+    /// let cell = Cell::on_heap(100, b"forty")?;
+    /// let (mut writer, mut reader) = (cell.writer(&Unleased)?, cell.reader());
+    /// assert_eq!(writer.update(|value| value.extend_from_slice(b"-two")), Ok(1));
+    /// assert_eq!(reader.read(&mut [0; 100])?, (&b"forty-two"[..], 1));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "alloc")]
+    pub fn update(&mut self, change: impl FnOnce(&mut Vec<u8>)) -> Result<u64, UpdateError> {
+        let mut value = vec![0; self.max()];
+        let mut to = Buffer { to: value.as_mut_ptr(), room: value.len(), len: 0 };
+        // SAFETY: private; the region is kept; this is the one writer.
+        unsafe { self.pen.core.current(self.pen.version(), &raw mut to) };
+        match usize::try_from(to.len) {
+            Ok(len) if len <= value.len() => value.truncate(len),
+            _ => return Err(UpdateError::Corrupt(Corrupt { what: CorruptWord::Length, found: to.len })),
+        }
+        change(&mut value);
+        Ok(self.write(&value)?)
+    }
+
     /// Bytes of the longest value.
     #[must_use]
     pub fn max(&self) -> usize {
@@ -178,6 +244,12 @@ impl<L: Trust, G> Writer<L, G> {
     #[must_use]
     pub fn version(&self) -> u64 {
         self.pen.version()
+    }
+
+    /// Counts no reader as asleep: for whoever knows that readers were killed while they waited, since when each write
+    /// makes a system call ([`Wake::Waiters`](crate::Wake::Waiters)). One that does sleep now may do so for a whole slice.
+    pub fn forget_waiters(&mut self) {
+        self.pen.alarm.forget();
     }
 
     /// This handle's name in the owner word.
@@ -191,6 +263,7 @@ impl<L: Trust, G> Writer<L, G> {
 pub struct Reader<L: Trust = Trusted> {
     look: Look<Bytes>,
     region: Region<L>,
+    post: Post,
     not_sync: PhantomData<core::cell::Cell<()>>,
 }
 
@@ -201,6 +274,7 @@ impl<L: Trust> Clone for Reader<L> {
             look: self.look.clone(),
             // SAFETY: readers write nothing and lend nothing.
             region: unsafe { self.region.alias() },
+            post: self.post,
             not_sync: PhantomData,
         }
     }
@@ -282,6 +356,40 @@ impl<L: Trust> Reader<L> {
     #[inline]
     pub fn version(&mut self) -> Result<u64, Corrupt> {
         self.look.version()
+    }
+
+    /// Waits until the latest version is not `since`, and returns it; at once, if it is another one already. Then
+    /// [`read`](Self::read) returns that version or a later one.
+    ///
+    /// # Guarantees
+    /// As [`Reader::wait_changed`](crate::Reader::wait_changed_on).
+    ///
+    /// # Errors
+    /// [`WaitError::TimedOut`] if the time was over first; [`WaitError::WriterGone`] if nobody holds the lease of the
+    /// writer and it is still the same version, which by leases that prove nothing, or that are not those of the cell, is
+    /// never known; [`WaitError::Corrupt`] for good once the writer published what cannot be.
+    #[cfg(all(feature = "std", not(loom)))]
+    pub fn wait_changed<V: Liveness>(
+        &mut self,
+        liveness: &V,
+        since: u64,
+        timeout: Duration,
+    ) -> Result<u64, WaitError> {
+        self.wait_changed_on(&tidewire_shm::bell::System, liveness, since, timeout)
+    }
+
+    /// As `wait_changed`, by a kernel of the caller's; where there is no system to ask, the only way to wait.
+    ///
+    /// # Errors
+    /// As `wait_changed`.
+    pub fn wait_changed_on<K: Kernel, V: Liveness>(
+        &mut self,
+        kernel: &K,
+        liveness: &V,
+        since: u64,
+        timeout: Duration,
+    ) -> Result<u64, WaitError> {
+        wait::changed(&mut self.look, (&self.region, &self.post), (kernel, liveness), since, timeout)
     }
 
     /// How many attempts of this reader failed so far.

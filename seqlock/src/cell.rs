@@ -3,16 +3,19 @@
 use core::fmt;
 use core::marker::PhantomData;
 use core::mem::MaybeUninit;
+use core::time::Duration;
 
 use bytemuck::Pod;
+use tidewire_shm::bell::Kernel;
 use tidewire_shm::sync::{AtomicU64, Shared};
 use tidewire_shm::{Liveness, Region, RoleId, Trust, Trusted};
 
 use crate::codec::{Codec, Fixed};
 use crate::engine::{Core, Look, Pen};
-use crate::error::{AttachError, Corrupt, CreateError, ReadError};
+use crate::error::{AttachError, Corrupt, CreateError, ReadError, WaitError};
 use crate::layout::{KIND_CELL, Layout, Options, Place, Shape};
 use crate::role::{Held, Owner, claim};
+use crate::wait::{self, Alarm, KernelRef, Post, system};
 
 pub(crate) const fn shape<T: Pod>(kind: u32) -> Shape {
     Shape {
@@ -40,6 +43,12 @@ impl<C: Codec, L: Trust> Bound<C, L> {
             // references are never lent.
             region: unsafe { region.alias() },
         }
+    }
+
+    /// What the writer of the cell does behind each write.
+    pub(crate) fn alarm(&self, layout: &Layout, kernel: Option<KernelRef>) -> Result<Alarm, AttachError> {
+        // SAFETY: the alarm goes where the core and the region go.
+        unsafe { Alarm::new(&self.region, layout, &self.core.latest, kernel) }
     }
 }
 
@@ -156,7 +165,8 @@ impl<T: Pod, L: Trust> Cell<T, L> {
     /// A reader. There may be any number of them; none of them ever writes.
     #[must_use]
     pub fn reader(&self) -> Reader<T, L> {
-        Reader::new(Bound::new(&self.region, &self.layout, &self.layout.place(0), Fixed::new()))
+        let bound = Bound::new(&self.region, &self.layout, &self.layout.place(0), Fixed::new());
+        Reader::new(bound, self.layout.post(0))
     }
 
     /// Takes the role of the one writer, with the lease of [`RoleId::producer`] number 0, and goes on from the latest
@@ -167,9 +177,23 @@ impl<T: Pod, L: Trust> Cell<T, L> {
     /// # Errors
     /// [`AttachError::RoleTaken`] if there is a writer (or was one, and leases prove nothing),
     /// [`AttachError::Incompatible`] if the cell was created for another kind of leases, or these are of another segment
-    /// ([`Liveness::covers`]), [`AttachError::Region`] if the region cannot be written, [`AttachError::Corrupt`] if what is published cannot be.
+    /// ([`Liveness::covers`]), [`AttachError::Region`] if the region cannot be written, [`AttachError::Corrupt`] if what
+    /// is published cannot be, [`AttachError::Bell`], [`AttachError::NoKernel`] if the writer shall wake readers and cannot.
     pub fn writer<V: Liveness>(&self, liveness: &V) -> Result<Writer<T, L, V::Lease>, AttachError> {
-        Writer::attach(&self.region, &self.layout, 0, liveness)
+        Writer::attach(&self.region, &self.layout, 0, system(), liveness)
+    }
+
+    /// As [`writer`](Self::writer), with a kernel of the caller's to wake readers by; where there is no system to ask, the
+    /// only way to become a writer that [wakes](crate::Wake).
+    ///
+    /// # Errors
+    /// As [`writer`](Self::writer).
+    pub fn writer_on<V: Liveness>(
+        &self,
+        kernel: KernelRef,
+        liveness: &V,
+    ) -> Result<Writer<T, L, V::Lease>, AttachError> {
+        Writer::attach(&self.region, &self.layout, 0, Some(kernel), liveness)
     }
 
     /// Who holds the role of the writer now.
@@ -205,20 +229,22 @@ impl<T: Pod, L: Trust, G> Writer<T, L, G> {
         region: &Region<L>,
         layout: &Layout,
         index: u32,
+        kernel: Option<KernelRef>,
         liveness: &V,
     ) -> Result<Self, AttachError> {
         let place = layout.place(index);
         let held = claim_writer(region, layout, &place, (0, index), liveness)?;
         let bound = Bound::new(region, layout, &place, Fixed::new());
-        let pen = Pen::adopt(bound.core)?;
+        let alarm = bound.alarm(layout, kernel)?;
+        let pen = Pen::adopt(bound.core, alarm)?;
         Ok(Self { pen, held, _region: bound.region, not_sync: PhantomData })
     }
 
     /// Writes a value and returns its version, one more than that of the value before.
     ///
     /// # Guarantees
-    /// Wait-free; no system call. When it returns, the value is the latest: it survives the death of this process.
-    /// Killed before, readers see the value before it, whole.
+    /// Wait-free; no system call but the one that [wakes](crate::Wake) readers where that was chosen. When it returns, the
+    /// value is the latest: it survives the death of this process. Killed before, readers see the value before it, whole.
     #[inline]
     pub fn write(&mut self, value: &T) -> u64 {
         // SAFETY: this handle holds the role; it keeps the region, which was found writable.
@@ -252,6 +278,12 @@ impl<T: Pod, L: Trust, G> Writer<T, L, G> {
         self.pen.version()
     }
 
+    /// Counts no reader as asleep: for whoever knows that readers were killed while they waited, since when each write
+    /// makes a system call ([`Wake::Waiters`](crate::Wake::Waiters)). One that does sleep now may do so for a whole slice.
+    pub fn forget_waiters(&mut self) {
+        self.pen.alarm.forget();
+    }
+
     /// This handle's name in the owner word.
     #[must_use]
     pub fn owner(&self) -> Owner {
@@ -259,12 +291,14 @@ impl<T: Pod, L: Trust, G> Writer<T, L, G> {
     }
 }
 
-/// A reader of a cell; `Send`, not `Sync`. It never writes, so nobody knows of it, and its death is nobody's affair.
+/// A reader of a cell; `Send`, not `Sync`. It never writes, so nobody knows of it, and its death is nobody's affair. The
+/// one exception is chosen with the cell: a count of those that wait ([`Wake::Waiters`](crate::Wake::Waiters)).
 ///
 /// The versions that one reader returns never go back.
 pub struct Reader<T, L: Trust = Trusted> {
     look: Look<Fixed<T>>,
     region: Region<L>,
+    post: Post,
     not_sync: PhantomData<core::cell::Cell<()>>,
 }
 
@@ -275,14 +309,15 @@ impl<T: Pod, L: Trust> Clone for Reader<T, L> {
             look: self.look.clone(),
             // SAFETY: readers write nothing and lend nothing.
             region: unsafe { self.region.alias() },
+            post: self.post,
             not_sync: PhantomData,
         }
     }
 }
 
 impl<T: Pod, L: Trust> Reader<T, L> {
-    pub(crate) fn new(bound: Bound<Fixed<T>, L>) -> Self {
-        Self { look: Look::new(bound.core), region: bound.region, not_sync: PhantomData }
+    pub(crate) fn new(bound: Bound<Fixed<T>, L>, post: Post) -> Self {
+        Self { look: Look::new(bound.core), region: bound.region, post, not_sync: PhantomData }
     }
 
     /// The latest value and its version.
@@ -346,6 +381,61 @@ impl<T: Pod, L: Trust> Reader<T, L> {
     #[inline]
     pub fn version(&mut self) -> Result<u64, Corrupt> {
         self.look.version()
+    }
+
+    /// Waits until the latest version is not `since`, and returns it; at once, if it is another one already. Then
+    /// [`read`](Self::read) returns that version or a later one.
+    ///
+    /// # Guarantees
+    /// It spins for some microseconds and then sleeps, in a read-only mapping too, and writes nothing, or only that it
+    /// waits: see [`Wake`](crate::Wake) for who pays for what. It returns at most one sleep after the time is over,
+    /// whatever a peer does, and no sleep lasts longer than 50 ms. So long a change may stay unnoticed of which a writer
+    /// that was killed just then told nobody. Where leases prove that a writer is gone, that is known within 10 ms.
+    ///
+    /// # Errors
+    /// [`WaitError::TimedOut`] if the time was over first; [`WaitError::WriterGone`] if nobody holds the lease of the
+    /// writer and it is still the same version, which by leases that prove nothing, or that are not those of the cell, is
+    /// never known; [`WaitError::Corrupt`] for good once the writer published what cannot be.
+    ///
+    /// # Examples
+    /// ```
+    /// use std::time::Duration;
+    /// use tidewire_seqlock::{Cell, Options, WaitError, Wake};
+    /// use tidewire_shm::{Region, Unleased};
+    ///
+    /// let options = Options::new().wake(Wake::Always);
+    /// let cell = Cell::create(Region::heap(Cell::<u64>::bytes(&options)?)?, &0_u64, &options)?;
+    /// let (mut writer, mut reader) = (cell.writer(&Unleased)?, cell.reader());
+    /// let (_, seen) = reader.read()?;
+    /// assert_eq!(reader.wait_changed(&Unleased, seen, Duration::from_millis(1)), Err(WaitError::TimedOut));
+    /// let writing = std::thread::spawn(move || writer.write(&7));
+    /// assert_eq!(reader.wait_changed(&Unleased, seen, Duration::from_secs(60)), Ok(1));
+    /// assert_eq!(reader.read()?, (7, 1));
+    /// # writing.join().unwrap();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(all(feature = "std", not(loom)))]
+    pub fn wait_changed<V: Liveness>(
+        &mut self,
+        liveness: &V,
+        since: u64,
+        timeout: Duration,
+    ) -> Result<u64, WaitError> {
+        self.wait_changed_on(&tidewire_shm::bell::System, liveness, since, timeout)
+    }
+
+    /// As `wait_changed`, by a kernel of the caller's; where there is no system to ask, the only way to wait.
+    ///
+    /// # Errors
+    /// As `wait_changed`.
+    pub fn wait_changed_on<K: Kernel, V: Liveness>(
+        &mut self,
+        kernel: &K,
+        liveness: &V,
+        since: u64,
+        timeout: Duration,
+    ) -> Result<u64, WaitError> {
+        wait::changed(&mut self.look, (&self.region, &self.post), (kernel, liveness), since, timeout)
     }
 
     /// How many attempts of this reader failed so far.

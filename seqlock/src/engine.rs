@@ -10,6 +10,7 @@ use tidewire_shm::{Region, Trust};
 use crate::codec::Codec;
 use crate::error::{Corrupt, CorruptWord, ReadError};
 use crate::layout::{Form, Layout, Place};
+use crate::wait::Alarm;
 
 pub(crate) mod inline;
 pub(crate) mod rotating;
@@ -277,14 +278,15 @@ impl<C: Codec> Look<C> {
 #[derive(Debug)]
 pub(crate) struct Pen<C> {
     pub(crate) core: Core<C>,
+    pub(crate) alarm: Alarm,
     version: u64,
 }
 
 impl<C: Codec> Pen<C> {
     /// Goes on from what is published.
-    pub(crate) fn adopt(core: Core<C>) -> Result<Self, Corrupt> {
+    pub(crate) fn adopt(core: Core<C>, alarm: Alarm) -> Result<Self, Corrupt> {
         let version = core.adopt()?;
-        Ok(Self { core, version })
+        Ok(Self { core, alarm, version })
     }
 
     pub(crate) fn version(&self) -> u64 {
@@ -301,6 +303,7 @@ impl<C: Codec> Pen<C> {
         // SAFETY: the caller's promise.
         unsafe { self.core.write(version, value) };
         self.version = version;
+        self.alarm.ring();
         version
     }
 }

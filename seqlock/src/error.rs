@@ -3,6 +3,7 @@
 use core::error::Error;
 use core::fmt;
 
+use tidewire_shm::bell::BellError;
 use tidewire_shm::{Incompatible, LeaseError, RegionError};
 
 use crate::layout::MAX_ELEMENT_BYTES;
@@ -79,6 +80,27 @@ pub enum BytesReadError {
     Corrupt(Corrupt),
 }
 
+/// Why a wait ended without a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitError {
+    /// The time was over, and the latest version was still the same.
+    TimedOut,
+    /// The latest version is still the same, and when this was asked nobody held the lease of the writer: it died, it
+    /// ended in order, or there was none yet. One may come any time.
+    WriterGone,
+    /// The writer published something that cannot be; final.
+    Corrupt(Corrupt),
+}
+
+/// Why a byte value was not changed; nothing was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpdateError {
+    /// The value has become longer than any that the cell takes.
+    TooLong(TooLong),
+    /// The length of the latest value cannot be: a peer has overwritten it.
+    Corrupt(Corrupt),
+}
+
 /// Why one of many writers did not write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriteError {
@@ -124,6 +146,25 @@ impl fmt::Display for BytesReadError {
     }
 }
 
+impl fmt::Display for WaitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TimedOut => f.write_str("expected another version, found the same when the time was over"),
+            Self::WriterGone => f.write_str("expected another version, found the same and no writer"),
+            Self::Corrupt(corrupt) => corrupt.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for UpdateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong(error) => error.fmt(f),
+            Self::Corrupt(corrupt) => corrupt.fmt(f),
+        }
+    }
+}
+
 impl fmt::Display for WriteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -143,6 +184,8 @@ impl fmt::Display for TooLong {
 
 impl Error for ReadError {}
 impl Error for BytesReadError {}
+impl Error for WaitError {}
+impl Error for UpdateError {}
 impl Error for WriteError {}
 impl Error for TooLong {}
 
@@ -167,6 +210,18 @@ impl From<Corrupt> for BytesReadError {
     }
 }
 
+impl From<Corrupt> for WaitError {
+    fn from(corrupt: Corrupt) -> Self {
+        Self::Corrupt(corrupt)
+    }
+}
+
+impl From<TooLong> for UpdateError {
+    fn from(error: TooLong) -> Self {
+        Self::TooLong(error)
+    }
+}
+
 impl From<Corrupt> for WriteError {
     fn from(corrupt: Corrupt) -> Self {
         Self::Corrupt(corrupt)
@@ -174,6 +229,7 @@ impl From<Corrupt> for WriteError {
 }
 
 const _: () = assert!(size_of::<ReadError>() <= 16 && size_of::<WriteError>() <= 16);
+const _: () = assert!(size_of::<WaitError>() <= 16);
 
 /// Why a cell was not created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -287,6 +343,11 @@ pub enum AttachError {
     },
     /// What is published cannot be.
     Corrupt(Corrupt),
+    /// The writer would have to wake readers, and there is no system here to ask for that: take the role with a kernel
+    /// of your own.
+    NoKernel,
+    /// The writer would have to wake readers, and cannot.
+    Bell(BellError),
 }
 
 impl fmt::Display for AttachError {
@@ -303,6 +364,10 @@ impl fmt::Display for AttachError {
                 write!(f, "expected a cell number below {cells}, found {index}")
             }
             Self::Corrupt(corrupt) => corrupt.fmt(f),
+            Self::NoKernel => {
+                f.write_str("expected a kernel to wake readers by, found none in this build of the library")
+            }
+            Self::Bell(error) => error.fmt(f),
         }
     }
 }
@@ -314,6 +379,7 @@ impl Error for AttachError {
             Self::Region(error) => Some(error),
             Self::Lease(error) => Some(error),
             Self::Corrupt(error) => Some(error),
+            Self::Bell(error) => Some(error),
             _ => None,
         }
     }
@@ -334,5 +400,11 @@ impl From<RegionError> for AttachError {
 impl From<Corrupt> for AttachError {
     fn from(error: Corrupt) -> Self {
         Self::Corrupt(error)
+    }
+}
+
+impl From<BellError> for AttachError {
+    fn from(error: BellError) -> Self {
+        Self::Bell(error)
     }
 }

@@ -5,7 +5,7 @@
 //! line stride   page stride   written by      what
 //!           0             0   the creator     header (128 bytes), written once
 //!         128           128   the creator     shape (128 bytes, below), written once
-//!         256          4096   waiting readers bell: waiters u32, reserved for waiting; 124 reserved bytes
+//!         256          4096   waiting readers bell: waiters u32, how many sleep if wake is 2 or 3, else 0; 124 reserved
 //!         384          8192   writers         cell 0, cell 1, ... at multiples of `cell_bytes`
 //!
 //! cell                        writers         only with many writers: lock u64 on a line of its own
@@ -22,7 +22,8 @@
 //!        +8   4  liveness     the kind of leases that writers hold; 0 = none
 //!       +12   4  writers      owner words of each cell
 //!       +16   4  cells
-//!       +20   4  wake         0: writers wake nobody
+//!       +20   4  wake         0: writers wake nobody; 1: they wake with each write; 2: they do if the bell says that
+//!                             somebody sleeps, behind a fence of their own; 3: the same, behind the sleeper's barrier
 //!       +24   8  cell_bytes
 //!       +32  96  reserved     zero
 //! ```
@@ -38,6 +39,7 @@ use tidewire_shm::{
 };
 
 use crate::error::CreateError;
+use crate::wait::{Post, Wake};
 
 /// The header kind of a cell.
 pub const KIND_CELL: u32 = 0x0003_0001;
@@ -85,6 +87,8 @@ pub struct Options {
     pub role_stride: RoleStride,
     /// A name for the type of the value, compared when the cell is opened; 0 says none.
     pub type_fingerprint: u64,
+    /// What writers do for readers that wait. [Classic](crate::classic) cells have none of them.
+    pub wake: Wake,
 }
 
 impl Default for Options {
@@ -94,7 +98,8 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The defaults: 8 slots, 16 writers where there may be many, no leases, line stride, no type fingerprint.
+    /// The defaults: 8 slots, 16 writers where there may be many, no leases, line stride, no type fingerprint, writers
+    /// that wake nobody.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -103,6 +108,7 @@ impl Options {
             liveness: 0,
             role_stride: RoleStride::Line,
             type_fingerprint: 0,
+            wake: Wake::Never,
         }
     }
 
@@ -138,6 +144,13 @@ impl Options {
     #[must_use]
     pub const fn type_fingerprint(mut self, fingerprint: u64) -> Self {
         self.type_fingerprint = fingerprint;
+        self
+    }
+
+    /// Chooses what writers do for readers that wait.
+    #[must_use]
+    pub const fn wake(mut self, wake: Wake) -> Self {
+        self.wake = wake;
         self
     }
 }
@@ -193,6 +206,7 @@ pub(crate) struct Layout {
     pub(crate) liveness: u32,
     pub(crate) cells: u32,
     pub(crate) words: usize,
+    pub(crate) wake: Wake,
     stride: RoleStride,
     shared: bool,
     cell_bytes: usize,
@@ -274,6 +288,7 @@ impl Shape {
             liveness: options.liveness,
             cells,
             words: self.words,
+            wake: if self.classic { Wake::Never } else { options.wake },
             stride: options.role_stride,
             shared: self.shared,
             cell_bytes: 0,
@@ -358,15 +373,16 @@ impl Shape {
         // SAFETY: in bounds and aligned; any bytes are a `Raw`; nobody writes a shape after the magic.
         let raw = unsafe { payload.load::<Raw>(0) };
         same(Field::Form, self.form() as u64, raw.form.into())?;
-        same(Field::Flags, 0, raw.wake.into())?;
         same(Field::Reserved, 0, raw.reserved.iter().fold(0, |all, word| all | word))?;
         same(Field::Capacity, raw.cells.into(), header.capacity)?;
+        let unknown = Incompatible::new(Field::Flags, 0, raw.wake.into());
         let options = Options {
             slots: if self.classic { DEFAULT_SLOTS } else { raw.slots },
             writers: raw.writers,
             liveness: raw.liveness,
             role_stride: header.role_stride,
             type_fingerprint: fingerprint,
+            wake: Wake::of(raw.wake).ok_or(unknown)?,
         };
         let layout = self.layout(raw.cells, &options).map_err(|error| match error {
             CreateError::Count { what: "cells", found, .. } => {
@@ -378,6 +394,7 @@ impl Shape {
             CreateError::Count { found, .. } => Incompatible::new(Field::Count, 1, found.into()),
             _ => Incompatible::new(Field::ElementBytes, 1, header.element_bytes),
         })?;
+        same(Field::Flags, layout.wake.code().into(), raw.wake.into())?;
         same(Field::Count, layout.slots.into(), raw.slots.into())?;
         same(Field::Count, layout.writers.into(), raw.writers.into())?;
         same(Field::TotalBytes, layout.cell_bytes as u64, raw.cell_bytes)?;
@@ -406,7 +423,7 @@ impl Layout {
             liveness: self.liveness,
             writers: self.writers,
             cells: self.cells,
-            wake: 0,
+            wake: self.wake.code(),
             cell_bytes: self.cell_bytes as u64,
             reserved: [0; 12],
         }
@@ -423,7 +440,18 @@ impl Layout {
         if liveness.covers(region) { Ok(()) } else { same(Field::Liveness, self.liveness.into(), 0) }
     }
 
-    fn bell(&self) -> usize {
+    /// Where readers wait for cell `index`, which is below [`cells`](Self::cells).
+    pub(crate) fn post(&self, index: u32) -> Post {
+        Post {
+            wake: self.wake,
+            bell: self.bell(),
+            liveness: self.liveness,
+            lease: index,
+            writers: self.writers,
+        }
+    }
+
+    pub(crate) fn bell(&self) -> usize {
         match self.stride {
             RoleStride::Line => SHAPE_OFFSET + LINE_BYTES,
             stride => stride.bytes(),

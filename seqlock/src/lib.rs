@@ -14,13 +14,17 @@
 //!
 //! # Guarantees
 //! Of [`Cell`], [`bytes::Cell`] and [`table::Table`]:
-//! - A write is wait-free and makes no system call, no allocation and no read-modify-write. One store publishes it: a
-//!   writer killed or stopped at any instruction leaves the value before, whole, and nothing to repair.
+//! - A write is wait-free and makes no allocation, no read-modify-write and, unless it [wakes](Wake) readers, no system
+//!   call. One store publishes it: a writer killed or stopped at any instruction leaves the value before, whole, and
+//!   nothing to repair.
 //! - A reader only loads; memory that is mapped read-only will do. It waits for nobody, and tries again only if the
 //!   writer laps it. What it returns was the latest value at a moment during the call, and the versions that it
 //!   returns never go back.
 //! - What a writer can write is validated: of one that lies, a reader gets a value of its making, `Lapped`, or
 //!   [`Corrupt`], which is for good; each after a bounded number of steps, and never memory that is not the cell's.
+//!
+//! Readers may [wait](Reader::wait_changed_on) for the next version. What that costs writers is [chosen](Wake) when a cell is
+//! created: as it comes, nothing.
 //!
 //! Of [`shared::Cell`], the same for readers. A writer takes a lock, by a read-modify-write, and may wait for another one:
 //! within bounds, with a few system calls, and then it is told [`WriteError::Busy`]. One that is killed leaves the value
@@ -63,6 +67,9 @@
 #![allow(rustdoc::private_intra_doc_links, reason = "the protocols are documented where they are written")]
 #![warn(clippy::alloc_instead_of_core, clippy::std_instead_of_alloc, clippy::std_instead_of_core)]
 
+#[cfg(feature = "alloc")]
+extern crate alloc;
+
 pub mod bytes;
 mod cell;
 pub mod classic;
@@ -73,13 +80,16 @@ mod layout;
 mod role;
 pub mod shared;
 pub mod table;
+mod wait;
 
 pub use cell::{Cell, Reader, Writer};
 pub use error::{
-    AttachError, BytesReadError, Corrupt, CorruptWord, CreateError, ReadError, TooLong, WriteError,
+    AttachError, BytesReadError, Corrupt, CorruptWord, CreateError, ReadError, TooLong, UpdateError,
+    WaitError, WriteError,
 };
 pub use layout::{KIND_BYTES, KIND_CELL, KIND_CLASSIC, KIND_SHARED, KIND_TABLE, Options};
 pub use role::Owner;
+pub use wait::{KernelRef, Wake};
 
 #[cfg(all(doctest, feature = "std"))]
 #[doc = include_str!("../README.md")]

@@ -61,6 +61,7 @@ use crate::engine::Core;
 use crate::error::{AttachError, Corrupt, CorruptWord, CreateError, WriteError};
 use crate::layout::{KIND_SHARED, Layout, Options, Place, Shape};
 use crate::role::{Held, Owner, high, low, pair};
+use crate::wait::{Alarm, KernelRef, system};
 
 /// Looks at a held lock before a writer gives up.
 const ROUNDS: u32 = if cfg!(loom) { 3 } else { 512 };
@@ -157,7 +158,8 @@ impl<T: Pod, L: Trust> Cell<T, L> {
     /// A reader. There may be any number of them; none of them ever writes.
     #[must_use]
     pub fn reader(&self) -> Reader<T, L> {
-        Reader::new(Bound::new(&self.region, &self.layout, &self.place(), Fixed::new()))
+        let bound = Bound::new(&self.region, &self.layout, &self.place(), Fixed::new());
+        Reader::new(bound, self.layout.post(0))
     }
 
     /// Becomes one of the writers: takes the lowest number that is free or whose holder is proven gone, with the lease
@@ -166,6 +168,27 @@ impl<T: Pod, L: Trust> Cell<T, L> {
     /// # Errors
     /// [`AttachError::WritersExhausted`] if all are taken; else as [`Cell::writer`](crate::Cell::writer).
     pub fn writer<V: Liveness>(&self, liveness: &V) -> Result<Writer<T, L, V::Lease>, AttachError> {
+        self.attach(system(), liveness)
+    }
+
+    /// As [`writer`](Self::writer), with a kernel of the caller's to wake readers by; where there is no system to ask, the
+    /// only way to become a writer that [wakes](crate::Wake).
+    ///
+    /// # Errors
+    /// As [`writer`](Self::writer).
+    pub fn writer_on<V: Liveness>(
+        &self,
+        kernel: KernelRef,
+        liveness: &V,
+    ) -> Result<Writer<T, L, V::Lease>, AttachError> {
+        self.attach(Some(kernel), liveness)
+    }
+
+    fn attach<V: Liveness>(
+        &self,
+        kernel: Option<KernelRef>,
+        liveness: &V,
+    ) -> Result<Writer<T, L, V::Lease>, AttachError> {
         self.region.require_writable()?;
         let place = self.place();
         for taken in [false, true] {
@@ -177,7 +200,7 @@ impl<T: Pod, L: Trust> Cell<T, L> {
                     continue;
                 }
                 match claim_writer(&self.region, &self.layout, &place, (index, index), liveness) {
-                    Ok(held) => return Ok(self.admit(held, index)),
+                    Ok(held) => return self.admit(held, index, kernel),
                     Err(
                         AttachError::RoleTaken(_) | AttachError::Lease(tidewire_shm::LeaseError::Held { .. }),
                     ) => {}
@@ -188,10 +211,17 @@ impl<T: Pod, L: Trust> Cell<T, L> {
         Err(AttachError::WritersExhausted { writers: self.layout.writers })
     }
 
-    fn admit<G>(&self, held: Held<G>, index: u32) -> Writer<T, L, G> {
+    fn admit<G>(
+        &self,
+        held: Held<G>,
+        index: u32,
+        kernel: Option<KernelRef>,
+    ) -> Result<Writer<T, L, G>, AttachError> {
         let bound = Bound::new(&self.region, &self.layout, &self.place(), Fixed::new());
+        let alarm = bound.alarm(&self.layout, kernel)?;
         let writer = Writer {
             core: bound.core,
+            alarm,
             lock: self.lock_word(),
             number: index + 1,
             writers: self.layout.writers,
@@ -203,7 +233,7 @@ impl<T: Pod, L: Trust> Cell<T, L> {
             not_sync: PhantomData,
         };
         writer.free_what_is_left();
-        writer
+        Ok(writer)
     }
 
     /// Who is writer number `index` now, if anybody.
@@ -223,6 +253,7 @@ impl<T: Pod, L: Trust> Cell<T, L> {
 /// One of the writers of a cell; `Send`, not `Sync`, not `Clone`. `G` is its lease.
 pub struct Writer<T, L: Trust = Trusted, G = ()> {
     core: Core<Fixed<T>>,
+    alarm: Alarm,
     lock: Shared<AtomicU64>,
     /// What stands in the lock when we hold it.
     number: u32,
@@ -324,19 +355,21 @@ impl<T: Pod, L: Trust, G> Writer<T, L, G> {
         Ok((guard, version))
     }
 
-    fn finish(&mut self, _guard: Guard, version: u64, value: &T) -> u64 {
+    fn finish(&mut self, guard: Guard, version: u64, value: &T) -> u64 {
         let version = version + 1;
         // SAFETY: L2: with the lock this is the one writer; the region is kept, and was found writable.
         unsafe { self.core.write(version, value) };
         self.seen = version;
+        drop(guard);
+        self.alarm.ring();
         version
     }
 
     /// Writes a value and returns its version, one more than that of the value before.
     ///
     /// # Guarantees
-    /// As [`Writer::write`](crate::Writer::write), with the lock. No system call while nobody else writes; else a few
-    /// questions to the kernel whether the holder lives.
+    /// As [`Writer::write`](crate::Writer::write), with the lock. While nobody else writes no system call, but the one that
+    /// [wakes](crate::Wake) readers, without the lock; else a few questions to the kernel whether the holder lives.
     ///
     /// # Errors
     /// [`WriteError::Busy`] if this one did not get the lock: others held it whenever it looked, and are not proven gone.
@@ -369,6 +402,12 @@ impl<T: Pod, L: Trust, G> Writer<T, L, G> {
     #[must_use]
     pub fn index(&self) -> u32 {
         self.number - 1
+    }
+
+    /// Counts no reader as asleep: for whoever knows that readers were killed while they waited, since when each write
+    /// makes a system call ([`Wake::Waiters`](crate::Wake::Waiters)). One that does sleep now may do so for a whole slice.
+    pub fn forget_waiters(&mut self) {
+        self.alarm.forget();
     }
 
     /// This handle's name in its owner word.

@@ -18,6 +18,7 @@ use crate::codec::Fixed;
 use crate::error::{AttachError, CreateError};
 use crate::layout::{KIND_TABLE, Layout, Options};
 use crate::role::Owner;
+use crate::wait::{KernelRef, system};
 
 /// Cells of a plain type `T`, in a region, created or opened and validated; gives out their roles.
 ///
@@ -119,7 +120,8 @@ impl<T: Pod, L: Trust> Table<T, L> {
     pub fn reader(&self, index: u32) -> Result<Reader<T, L>, AttachError> {
         self.require(index)?;
         let place = self.layout.place(index);
-        Ok(Reader::new(Bound::new(&self.region, &self.layout, &place, Fixed::new())))
+        let bound = Bound::new(&self.region, &self.layout, &place, Fixed::new());
+        Ok(Reader::new(bound, self.layout.post(index)))
     }
 
     /// Takes the role of the writer of a cell.
@@ -132,7 +134,22 @@ impl<T: Pod, L: Trust> Table<T, L> {
         liveness: &V,
     ) -> Result<Writer<T, L, V::Lease>, AttachError> {
         self.require(index)?;
-        Writer::attach(&self.region, &self.layout, index, liveness)
+        Writer::attach(&self.region, &self.layout, index, system(), liveness)
+    }
+
+    /// As [`writer`](Self::writer), with a kernel of the caller's to wake readers by; where there is no system to ask, the
+    /// only way to become a writer that [wakes](crate::Wake).
+    ///
+    /// # Errors
+    /// As [`writer`](Self::writer).
+    pub fn writer_on<V: Liveness>(
+        &self,
+        index: u32,
+        kernel: KernelRef,
+        liveness: &V,
+    ) -> Result<Writer<T, L, V::Lease>, AttachError> {
+        self.require(index)?;
+        Writer::attach(&self.region, &self.layout, index, Some(kernel), liveness)
     }
 
     /// Who holds the role of the writer of a cell now, if there is such a cell and anybody does.

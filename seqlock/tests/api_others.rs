@@ -11,8 +11,8 @@ mod common;
 use common::{Leases, Memory, Value, byte, role};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tidewire_seqlock::{
-    AttachError, BytesReadError, CorruptWord, CreateError, Options, TooLong, WriteError, bytes, classic,
-    shared,
+    AttachError, BytesReadError, CorruptWord, CreateError, Options, TooLong, UpdateError, WriteError, bytes,
+    classic, shared,
 };
 use tidewire_shm::{Field, Liveness, Region, RegionError, Unleased, Untrusted};
 
@@ -83,6 +83,45 @@ fn a_byte_writer_goes_on_where_the_one_before_stopped() {
     let mut reader = cell.reader().clone();
     assert_eq!(reader.read(&mut [0; 10]), Ok((&b"two"[..], 2)));
     assert_eq!((reader.retries(), reader.corruption()), (0, None));
+}
+
+#[test]
+fn a_byte_value_is_changed_where_it_is_or_not_at_all() {
+    let memory = Memory::new(bytes::Cell::<Untrusted>::bytes(10, &Options::new()).unwrap());
+    let cell = bytes::Cell::create(memory.region(), 10, b"zero", &Options::new()).unwrap();
+    let (mut writer, mut reader, mut buffer) = (cell.writer(&Unleased).unwrap(), cell.reader(), [0; 10]);
+    for (version, len) in (1..=20).zip((0..=10).cycle()) {
+        let before = reader.read(&mut buffer).unwrap().0.to_vec();
+        let updated = writer.update(|value| {
+            assert_eq!(*value, before);
+            *value = self::value(version, len);
+        });
+        assert_eq!(updated, Ok(version));
+        assert_eq!(reader.read(&mut buffer), Ok((&value(version, len)[..], version)));
+    }
+    let long = writer.update(|value| value.resize(11, 7));
+    assert_eq!(long, Err(UpdateError::TooLong(TooLong { max: 10, found: 11 })));
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        writer.update(|value| {
+            value.push(1);
+            panic!("in the middle")
+        })
+    }));
+    assert!(panicked.is_err());
+    let last = value(20, 8);
+    assert_eq!((reader.read(&mut buffer), writer.version()), (Ok((&last[..], 20)), 20));
+
+    // The length of version 20, in the slot of 20 % 8: behind two words of data.
+    let length = 384 + 128 + 128 + 4 * 64 + 16;
+    assert_eq!(memory.get(length), 8);
+    memory.set(length, 11);
+    let Err(UpdateError::Corrupt(corrupt)) = writer.update(|_| panic!("called")) else {
+        panic!("not found out")
+    };
+    assert_eq!((corrupt.what, corrupt.found), (CorruptWord::Length, 11));
+    assert_eq!((writer.write(b"mended"), writer.update(|value| value.truncate(3))), (Ok(21), Ok(22)));
+    assert_eq!(reader.read(&mut buffer), Ok((&b"men"[..], 22)));
+    memory.check_guards();
 }
 
 fn leased() -> (Leases, shared::Cell<[u64; 9]>) {

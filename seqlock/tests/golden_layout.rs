@@ -13,8 +13,9 @@ use std::fmt::Write;
 use common::Memory;
 use tidewire_seqlock::table::Table;
 use tidewire_seqlock::{
-    Cell, KIND_BYTES, KIND_CELL, KIND_CLASSIC, KIND_SHARED, KIND_TABLE, Options, bytes, classic, shared,
+    Cell, KIND_BYTES, KIND_CELL, KIND_CLASSIC, KIND_SHARED, KIND_TABLE, Options, Wake, bytes, classic, shared,
 };
+use tidewire_shm::bell::BellMode;
 use tidewire_shm::{ABI_MAJOR, ABI_MINOR, RoleStride, Unleased, Untrusted};
 
 const BUMP: &str = "the layout changed: bump ABI (see the top of this file)";
@@ -82,6 +83,18 @@ fn an_inline_cell() {
 fn a_rotating_cell() {
     let found = cell(&OPTIONS, |version| [0xA0 + version; 8]);
     assert_eq!(found, ROTATING, "{BUMP}\n{found}");
+}
+
+/// What is chosen for readers that wait is one number in the shape, and nothing else.
+#[test]
+fn cells_whose_writers_wake_readers() {
+    let fence = Wake::Waiters(BellMode::Fence);
+    for (wake, code) in [(Wake::Never, "00"), (Wake::Always, "01"), (fence, "02")] {
+        let found = cell(&OPTIONS.wake(wake), |version| [0xA0 + version, 0xB0 + version]);
+        let shape = "0090  01 00 00 00 00 00 00 00";
+        let expected = INLINE.replace(shape, &format!("0090  01 00 00 00 {code} 00 00 00"));
+        assert_eq!(found, expected, "{BUMP}\n{found}");
+    }
 }
 
 /// Five values of 20 to 60 bytes, which leave older bytes behind them.

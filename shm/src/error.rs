@@ -24,6 +24,13 @@ pub enum RegionError {
     },
     /// Something was to be written into memory that can only be read.
     ReadOnly,
+    /// These bytes were to be written, and not all of them can be.
+    ReadOnlyPart {
+        /// Where they begin.
+        offset: usize,
+        /// How many they are.
+        bytes: usize,
+    },
 }
 
 impl fmt::Display for RegionError {
@@ -35,6 +42,12 @@ impl fmt::Display for RegionError {
             }
             Self::OutOfMemory { bytes } => write!(f, "no memory for a region of {bytes} bytes"),
             Self::ReadOnly => f.write_str("expected memory that can be written, found it read-only"),
+            Self::ReadOnlyPart { offset, bytes } => {
+                write!(
+                    f,
+                    "expected {bytes} bytes at {offset} to be writable, found memory that can only be read"
+                )
+            }
         }
     }
 }

@@ -2,11 +2,15 @@
 
 use core::fmt;
 use core::marker::PhantomData;
+#[cfg(feature = "alloc")]
+use core::ops::Range;
 #[cfg(not(loom))]
 use core::ptr::NonNull;
 
 #[cfg(feature = "alloc")]
 use alloc::sync::Arc;
+#[cfg(feature = "alloc")]
+use alloc::vec::Vec;
 
 use crate::error::RegionError;
 #[cfg(not(loom))]
@@ -17,6 +21,16 @@ use crate::trust::{Trust, Trusted, Untrusted};
 /// What keeps the bytes of a region alive.
 #[cfg(feature = "alloc")]
 type Keep = Option<Arc<dyn core::any::Any + Send + Sync>>;
+
+/// What may be stored through a region.
+#[derive(Clone)]
+enum Writable {
+    All,
+    Nothing,
+    /// Only these runs of bytes: in order, neither empty nor touching each other.
+    #[cfg(feature = "alloc")]
+    Runs(Arc<[Range<usize>]>),
+}
 
 /// Where a region comes from: copied into the header at creation; the boot is compared at attach.
 ///
@@ -49,8 +63,7 @@ pub struct Origin {
 pub struct Region<L: Trust = Untrusted> {
     memory: Memory,
     origin: Origin,
-    /// Whether anything may be stored.
-    writable: bool,
+    writable: Writable,
     #[cfg(feature = "alloc")]
     keep: Keep,
     level: PhantomData<L>,
@@ -75,7 +88,7 @@ impl Region<Trusted> {
         Self {
             memory: Memory::new(base, len),
             origin: Origin::default(),
-            writable: true,
+            writable: Writable::All,
             #[cfg(feature = "alloc")]
             keep: None,
             level: PhantomData,
@@ -94,7 +107,7 @@ impl Region<Trusted> {
         Ok(Self {
             memory: Memory::new(base, len),
             origin: Origin::default(),
-            writable: true,
+            writable: Writable::All,
             keep: Some(Arc::new(block)),
             level: PhantomData,
         })
@@ -112,7 +125,7 @@ impl Region<Trusted> {
         Ok(Self {
             memory: Memory::new(len),
             origin: Origin::default(),
-            writable: true,
+            writable: Writable::All,
             #[cfg(feature = "alloc")]
             keep: None,
             level: PhantomData,
@@ -136,7 +149,8 @@ impl Region<Untrusted> {
     ///
     /// # Safety
     /// - the `len` bytes at `base` are mapped readable until `keep` is dropped, and writable, too, unless the region
-    ///   is made [`read_only`](Self::read_only) before anything else is done with it;
+    ///   is made [`read_only`](Self::read_only), or [but for what is](Self::read_only_but), before anything else is
+    ///   done with it;
     /// - they are initialised (as bytes of a mapping are);
     /// - in this process they are accessed only through regions like this one. Other processes may do anything.
     #[cfg(all(feature = "alloc", not(loom)))]
@@ -155,7 +169,7 @@ impl Region<Untrusted> {
         Ok(Self {
             memory: Memory::new(base, len),
             origin,
-            writable: true,
+            writable: Writable::All,
             keep: Some(keep),
             level: PhantomData,
         })
@@ -221,22 +235,93 @@ impl<L: Trust> Region<L> {
     /// ```
     #[must_use]
     pub fn read_only(mut self) -> Self {
-        self.writable = false;
+        self.writable = Writable::Nothing;
         self
     }
 
-    /// Whether anything may be stored through this region.
+    /// Gives away the right to write everything but these runs of bytes, as far as they could be written before. For
+    /// memory of which a process has mapped some [parts](crate::PartedSegment) read-only.
+    ///
+    /// Whatever wants to store elsewhere is refused, with [`RegionError::ReadOnlyPart`] by what asks for its own bytes,
+    /// with [`RegionError::ReadOnly`] or [`Field::Access`](crate::Field::Access) by what wants the whole region.
+    ///
+    /// ```
+    /// use tidewire_shm::{Region, RegionError};
+    ///
+    /// let region = Region::heap(4096)?.read_only_but([0..128, 1024..2048]);
+    /// assert_eq!(region.require_writable_at(1024, 8), Ok(()));
+    /// assert_eq!(region.require_writable_at(2048, 8), Err(RegionError::ReadOnlyPart { offset: 2048, bytes: 8 }));
+    /// assert_eq!(region.require_writable(), Err(RegionError::ReadOnly));
+    /// # Ok::<(), RegionError>(())
+    /// ```
+    #[cfg(feature = "alloc")]
     #[must_use]
-    pub fn is_writable(&self) -> bool {
-        self.writable
+    pub fn read_only_but(mut self, runs: impl IntoIterator<Item = Range<usize>>) -> Self {
+        let whole = 0..self.len();
+        let before = match &self.writable {
+            Writable::All => core::slice::from_ref(&whole),
+            Writable::Nothing => &[],
+            Writable::Runs(runs) => runs,
+        };
+        let both =
+            |run: Range<usize>| before.iter().map(move |may| run.start.max(may.start)..run.end.min(may.end));
+        let mut left: Vec<Range<usize>> =
+            runs.into_iter().flat_map(both).filter(|run| !run.is_empty()).collect();
+        left.sort_unstable_by_key(|run| run.start);
+        left.dedup_by(|next, run| {
+            let touch = next.start <= run.end;
+            if touch {
+                run.end = run.end.max(next.end);
+            }
+            touch
+        });
+        self.writable = match left.as_slice() {
+            [] => Writable::Nothing,
+            [all] if *all == whole => Writable::All,
+            _ => Writable::Runs(left.into()),
+        };
+        self
     }
 
-    /// What everything that stores asks first.
+    /// Whether everything may be stored through this region.
+    #[must_use]
+    pub fn is_writable(&self) -> bool {
+        matches!(self.writable, Writable::All)
+    }
+
+    /// Whether the `len` bytes at `offset` are bytes of this region and may all be stored.
+    #[must_use]
+    pub fn is_writable_at(&self, offset: usize, len: usize) -> bool {
+        let Some(end) = offset.checked_add(len) else {
+            return false;
+        };
+        match &self.writable {
+            Writable::All => end <= self.len(),
+            Writable::Nothing => false,
+            #[cfg(feature = "alloc")]
+            Writable::Runs(runs) => runs.iter().any(|run| run.start <= offset && end <= run.end),
+        }
+    }
+
+    /// What everything that stores anywhere asks first.
     ///
     /// # Errors
-    /// [`RegionError::ReadOnly`] if nothing may be stored through this region.
+    /// [`RegionError::ReadOnly`] unless everything may be stored through this region.
     pub fn require_writable(&self) -> Result<(), RegionError> {
-        if self.writable { Ok(()) } else { Err(RegionError::ReadOnly) }
+        if self.is_writable() { Ok(()) } else { Err(RegionError::ReadOnly) }
+    }
+
+    /// What asks first that stores only into the `len` bytes at `offset`.
+    ///
+    /// # Errors
+    /// [`RegionError::ReadOnly`] if nothing may be stored through this region, [`RegionError::ReadOnlyPart`] if not all
+    /// of these bytes may.
+    pub fn require_writable_at(&self, offset: usize, len: usize) -> Result<(), RegionError> {
+        match self.writable {
+            Writable::Nothing => Err(RegionError::ReadOnly),
+            _ if self.is_writable_at(offset, len) => Ok(()),
+            _ => Err(RegionError::ReadOnlyPart { offset, bytes: len }),
+        }
     }
 
     /// A second handle on the same bytes, for another role of the same structure.
@@ -250,7 +335,7 @@ impl<L: Trust> Region<L> {
         Self {
             memory: self.memory.clone(),
             origin: self.origin,
-            writable: self.writable,
+            writable: self.writable.clone(),
             #[cfg(feature = "alloc")]
             keep: self.keep.clone(),
             level: PhantomData,
@@ -274,7 +359,7 @@ impl<L: Trust> Region<L> {
     /// # Safety
     /// - the handle is not used after the last region handle on these bytes is dropped;
     /// - the eight bytes are only ever accessed as this atomic;
-    /// - only relaxed loads are done through it, unless the region [is writable](Self::is_writable).
+    /// - only relaxed loads are done through it, unless the region [is writable](Self::is_writable_at) there.
     #[must_use]
     pub unsafe fn atomic_u64(&self, offset: usize) -> Shared<AtomicU64> {
         self.assert_within(offset, 8, 8);
@@ -304,7 +389,7 @@ impl<L: Trust> Region<L> {
     /// # Safety
     /// - it is not used after the last region handle on these bytes is dropped;
     /// - the bytes are never accessed as a control word;
-    /// - nothing is written or touched through it, unless the region [is writable](Self::is_writable).
+    /// - nothing is written or touched through it where the region is not [writable](Self::is_writable_at).
     #[must_use]
     pub unsafe fn payload(&self, offset: usize, len: usize) -> Payload {
         self.assert_within(offset, len, 1);
@@ -320,8 +405,8 @@ impl<L: Trust> Region<L> {
     /// # Safety
     /// - it is not used after the last region handle on these bytes is dropped;
     /// - the bytes are only ever accessed as these atomics;
-    /// - nothing is stored through it, and nothing but relaxed loads done, unless the region
-    ///   [is writable](Self::is_writable).
+    /// - nothing is stored through it, and nothing but relaxed loads done, where the region is not
+    ///   [writable](Self::is_writable_at).
     #[must_use]
     pub unsafe fn words(&self, offset: usize, len: usize) -> Words {
         self.assert_within(offset, len.saturating_mul(8), 8);
@@ -374,5 +459,59 @@ mod heap {
             // SAFETY: allocated with this layout, freed once.
             unsafe { dealloc(self.base.as_ptr(), self.layout) };
         }
+    }
+}
+
+#[cfg(all(test, feature = "alloc", not(loom)))]
+mod tests {
+    use super::{Region, RegionError, Writable};
+    use core::ops::Range;
+
+    fn runs(region: &Region<crate::Trusted>) -> Vec<Range<usize>> {
+        match &region.writable {
+            Writable::Runs(runs) => runs.to_vec(),
+            Writable::All | Writable::Nothing => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn runs_are_sorted_joined_and_never_grow() {
+        let region = || Region::heap(1024).unwrap();
+        let some = region().read_only_but([512..600, 0..128, 128..256, 590..700, 300..300]);
+        assert_eq!(runs(&some), [0..256, 512..700]);
+        // Only what could be written before is left, whatever is asked for.
+        let less = some.read_only_but([100..550, 0..usize::MAX]);
+        assert_eq!(runs(&less), [0..256, 512..700]);
+        let less = less.read_only_but(Some(100..550));
+        assert_eq!(runs(&less), [100..256, 512..550]);
+        assert!(
+            less.is_writable_at(100, 156) && !less.is_writable_at(99, 8) && !less.is_writable_at(250, 300)
+        );
+        assert!(!less.is_writable_at(usize::MAX, 2));
+        let none = less.read_only_but(Some(300..400));
+        assert_eq!(none.require_writable_at(100, 8), Err(RegionError::ReadOnly));
+        let none = none.read_only_but(Some(0..1024));
+        assert!(matches!(none.writable, Writable::Nothing));
+        assert!(matches!(region().read_only_but(Some(0..1024)).writable, Writable::All));
+        assert!(matches!(region().read_only_but([0..512, 512..4096]).writable, Writable::All));
+    }
+
+    #[test]
+    fn handles_inherit_what_may_be_written() {
+        let region = Region::heap(1024).unwrap();
+        assert!(region.is_writable_at(0, 1024) && !region.is_writable_at(0, 1025));
+        let part = region.read_only_but(Some(128..256));
+        // SAFETY: nothing is laid out in either.
+        let again = unsafe { part.alias() }.distrust();
+        let refused = RegionError::ReadOnlyPart { offset: 0, bytes: 8 };
+        assert_eq!(
+            (again.require_writable_at(128, 128), again.require_writable_at(0, 8)),
+            (Ok(()), Err(refused))
+        );
+        assert_eq!((again.is_writable(), again.require_writable()), (false, Err(RegionError::ReadOnly)));
+        assert_eq!(
+            refused.to_string(),
+            "expected 8 bytes at 0 to be writable, found memory that can only be read"
+        );
     }
 }

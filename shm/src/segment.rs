@@ -1,5 +1,6 @@
 //! Segments: memory that several processes map, under a name or handed over.
 
+mod clean;
 mod create;
 mod directory;
 mod error;
@@ -13,6 +14,9 @@ mod name;
 mod named;
 mod options;
 mod origin;
+mod parts;
+mod sigbus;
+mod stale;
 
 use core::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -24,11 +28,15 @@ use crate::trust::Untrusted;
 use directory::Directory;
 use map::{Access, Mapping};
 
+pub use clean::{CleanMode, FoundSegment, Verdict};
 pub use error::SegmentError;
 pub use fork::ForkMark;
 pub use lease::{SegmentLease, SegmentLeases};
 pub use name::{Name, NameError};
 pub use options::SegmentOptions;
+pub use parts::{Part, PartedDraft, PartedSegment};
+pub use sigbus::guard_sigbus;
+pub use stale::{Arrival, JoinError, Joined, Presence, StalePolicy};
 
 /// Memory that several processes map: under a [name](Name), or anonymous and handed over.
 ///
@@ -63,7 +71,8 @@ pub use options::SegmentOptions;
 ///
 /// # Not guaranteed
 /// A process of the same user can shorten a named segment's file, and an access beyond its new end is then a
-/// SIGBUS. Where peers are not trusted this far, use [anonymous](Self::anonymous) segments: they are sealed.
+/// SIGBUS; [`guard_sigbus`] turns that into a [loss](Self::is_lost). Where peers are not trusted this far, use
+/// [anonymous](Self::anonymous) segments: they are sealed.
 ///
 /// # Length
 /// [`len`](Self::len) is what the creator asked for, and the size of the file is that rounded up to a page (of the
@@ -106,6 +115,7 @@ impl Segment {
     /// ```
     #[must_use]
     pub fn region(&self) -> Region<Untrusted> {
+        self.register();
         self.mapping.region(self.origin)
     }
 

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use process_lease_rules::{ROLE, create, open, private_place, state, vacant_after, wait_to_be_killed};
+use process_lease_rules::{ROLE, create, open, private_place, states, vacant_after, wait_to_be_killed};
 use process_segment_peer::{peer, report, role};
 use rustix::process::{
     Pid, Resource, Rlimit, Signal, WaitOptions, getrlimit, kill_process, kill_process_group, setrlimit,
@@ -101,7 +101,7 @@ fn pid_in(report: &str) -> Pid {
 }
 
 fn is_running(pid: Pid) -> bool {
-    state(pid.as_raw_nonzero().get().unsigned_abs()).is_some_and(|state| state != 'Z' && state != 'X')
+    states(pid.as_raw_nonzero().get().unsigned_abs()).iter().any(|state| !matches!(state, 'Z' | 'X'))
 }
 
 fn kill(pid: Pid) {

@@ -95,6 +95,10 @@ impl Records {
                 }
                 taken => taken,
             };
+            if roles::asks_for_leases(&taken, &self.arena, tally, self.places) {
+                self.ring = None;
+                return Ok(());
+            }
             self.producer = roles::accept(taken, &self.arena, dice, tally, self.places, (CAPACITY as u64, 8));
         }
         if self.consumer.is_none() {
@@ -107,6 +111,10 @@ impl Records {
                 }
                 taken => taken,
             };
+            if roles::asks_for_leases(&taken, &self.arena, tally, self.places) {
+                self.ring = None;
+                return Ok(());
+            }
             self.consumer = roles::accept(taken, &self.arena, dice, tally, self.places, (CAPACITY as u64, 8));
         }
         Ok(())

@@ -97,6 +97,10 @@ impl<T: Pod> Slots<T> {
                 }
                 taken => taken,
             };
+            if roles::asks_for_leases(&taken, &self.arena, tally, self.places) {
+                self.ring = None;
+                return Ok(());
+            }
             self.producer = roles::accept(taken, &self.arena, dice, tally, self.places, (CAPACITY as u64, 1));
         }
         if self.consumer.is_none() {
@@ -109,6 +113,10 @@ impl<T: Pod> Slots<T> {
                 }
                 taken => taken,
             };
+            if roles::asks_for_leases(&taken, &self.arena, tally, self.places) {
+                self.ring = None;
+                return Ok(());
+            }
             self.consumer = roles::accept(taken, &self.arena, dice, tally, self.places, (CAPACITY as u64, 1));
         }
         Ok(())

@@ -22,6 +22,8 @@ pub(crate) struct Places {
     pub(crate) positions: [(usize, usize); 1],
     /// Positions, owners and bells.
     pub(crate) control: [usize; 6],
+    /// The kind of leases that the ring was made for.
+    pub(crate) leases: usize,
 }
 
 impl Places {
@@ -30,12 +32,14 @@ impl Places {
         stride: RoleStride::Line,
         positions: [(TAIL, HEAD)],
         control: [TAIL, HEAD, 384, 512, 392, 520],
+        leases: 400,
     };
     /// With page stride.
     pub(crate) const PAGE: Self = Self {
         stride: RoleStride::Page,
         positions: [(4096, 8448)],
         control: [4096, 8448, 4224, 8576, 4232, 8584],
+        leases: 128,
     };
 
     /// Those of a stride.
@@ -52,6 +56,22 @@ impl Places {
     pub(crate) fn options(&self) -> Options {
         Options::new().role_stride(self.stride)
     }
+}
+
+/// Whether the memory said that the ring was made for leases. Then it says so no more, to whoever opens it anew.
+pub(super) fn asks_for_leases<H>(
+    taken: &Result<H, AttachError>,
+    arena: &Arena,
+    tally: &mut Tally<'_>,
+    places: &Places,
+) -> bool {
+    let asks = matches!(taken, Err(AttachError::LeaseRequired { .. }));
+    if asks {
+        tally.corrupt();
+        // ORD hostile: Relaxed, races with the hostile process in any case; whoever opens the ring acquires its header.
+        arena.word(places.leases).store(0, Ordering::Relaxed);
+    }
+    asks
 }
 
 /// A handle, if the memory allowed one; else positions that will.

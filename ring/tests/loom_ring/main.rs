@@ -1,5 +1,8 @@
 //! Models of the rings: the shipped code, explored by loom over every schedule and every value that a load may see.
 //!
+//! The kernel, where there is one, is a table of flags ([`leases`]): a lease that is taken, given back, or ended by a
+//! death, in that order and no other.
+//!
 //! Complete at the preemption bound (`LOOM_MAX_PREEMPTIONS`, 3 by default): never cut by time or by a number of
 //! runs. Both sides make a bounded number of attempts and what is left is done after they joined, so that no retry
 //! loop blows a model up.
@@ -17,6 +20,9 @@
 mod bytes;
 mod fixed;
 mod header;
+mod lease;
+mod lease_twins;
+mod leases;
 mod model;
 mod role;
 mod seam;

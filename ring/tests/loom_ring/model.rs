@@ -27,6 +27,11 @@ impl Shown {
         self.0.lock().unwrap().insert(what);
     }
 
+    /// Whether it happened.
+    pub(crate) fn has(&self, what: &'static str) -> bool {
+        self.0.lock().unwrap().contains(what)
+    }
+
     /// Notes it if it did.
     pub(crate) fn note_if(&self, happened: bool, what: &'static str) {
         if happened {

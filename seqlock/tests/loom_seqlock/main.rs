@@ -17,8 +17,11 @@
 
 mod cells;
 mod classic;
+#[path = "../../../shm/tests/loom_bell_futex/mod.rs"]
+mod futex;
 mod header;
 mod leases;
 mod model;
 mod role;
 mod shared;
+mod wait;

@@ -77,6 +77,40 @@ pub trait Kernel: fmt::Debug {
     fn spins(&self) -> u32;
 }
 
+impl<K: Kernel + ?Sized> Kernel for &K {
+    fn sleep(&self, place: Place<'_>, expected: u32, timeout_ns: u64) -> Nap {
+        (**self).sleep(place, expected, timeout_ns)
+    }
+
+    fn wake(&self, place: Place<'_>) -> u32 {
+        (**self).wake(place)
+    }
+
+    fn register(&self) -> Result<(), i32> {
+        (**self).register()
+    }
+
+    fn barrier(&self) -> bool {
+        (**self).barrier()
+    }
+
+    fn now_ns(&self) -> u64 {
+        (**self).now_ns()
+    }
+
+    fn pause(&self, ns: u64) {
+        (**self).pause(ns);
+    }
+
+    fn yield_now(&self) {
+        (**self).yield_now();
+    }
+
+    fn spins(&self) -> u32 {
+        (**self).spins()
+    }
+}
+
 /// When to give up waiting: a moment of the clock that [`Kernel::now_ns`] reads; of `CLOCK_MONOTONIC` for `System`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline(Option<u64>);

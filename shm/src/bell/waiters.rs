@@ -3,7 +3,7 @@
 use super::kernel::{Deadline, Kernel, Place};
 use super::sleeper::{Patience, SleepOptions, SleepTally, low_half};
 use super::wait::{self, Flag, Woken};
-use super::{Bell, BellError, BellForm, BellMode, RingerTally, Rung};
+use super::{Bell, BellError, BellForm, BellMode, RingerTally, Rung, words};
 use crate::region::Region;
 use crate::sync::{AtomicU32, AtomicU64, Ordering, Shared, compiler_fence, full_fence};
 use crate::trust::Trust;
@@ -51,6 +51,25 @@ impl Waiters {
         // SAFETY: the caller's promises are the same.
         let bell = unsafe { Bell::open(region, offset)? };
         bell.expect(BellForm::Waiters)?;
+        Ok(Self { bell })
+    }
+
+    /// The doorbell of a structure that says elsewhere, where waiters cannot write, of which mode it is. Its kind is
+    /// neither written nor read, and its count is left as it is: the structure begins with zero.
+    ///
+    /// # Errors
+    /// [`BellError::Place`] as [`Bell::create`].
+    ///
+    /// # Safety
+    /// As [`Bell::create`].
+    pub unsafe fn with_mode<L: Trust>(
+        region: &Region<L>,
+        offset: usize,
+        mode: BellMode,
+    ) -> Result<Self, BellError> {
+        // SAFETY: the caller's promises are the same.
+        let (flag, _kind) = unsafe { words(region, offset)? };
+        let bell = Bell { flag, mode, form: BellForm::Waiters, writable: region.is_writable() };
         Ok(Self { bell })
     }
 

@@ -54,17 +54,26 @@ impl Drop for Victim {
     }
 }
 
-/// What the kernel says of a process: `R`, `S`, `T`, `Z`; `None` if there is no such process.
-pub(crate) fn state(pid: u32) -> Option<char> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(") ")?.1.chars().next()
+/// What the kernel says of the threads of a process: `R`, `S`, `T`, `Z` for each; none if there is no such process.
+pub(crate) fn states(pid: u32) -> Vec<char> {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let state = |path: PathBuf| {
+        let stat = std::fs::read_to_string(path.join("stat")).ok()?;
+        stat.rsplit_once(") ")?.1.chars().next()
+    };
+    threads.filter_map(|thread| state(thread.ok()?.path())).collect()
 }
 
-/// Waits until a process is in a state.
+/// Waits until all threads of a process are in a state. Its first thread alone says little: it may be a zombie while
+/// another one still holds the files.
 pub(crate) fn wait_for_state(pid: u32, wanted: char) {
     let started = Instant::now();
-    while state(pid) != Some(wanted) {
-        assert!(started.elapsed() < Duration::from_secs(10), "{pid} is {:?}, not {wanted}", state(pid));
+    loop {
+        let states = states(pid);
+        if !states.is_empty() && states.iter().all(|state| *state == wanted) {
+            return;
+        }
+        assert!(started.elapsed() < Duration::from_secs(10), "{pid} is {states:?}, not {wanted}");
         thread::sleep(Duration::from_millis(1));
     }
 }

@@ -1,0 +1,324 @@
+//! The cleaner: which segments a directory holds, who holds them, and away with those that nobody does.
+//!
+//! # Protocol
+//! | step | why |
+//! |---|---|
+//! | open the file, read its header, ask for its locks | all that a dry run does: no lock is taken, nothing is written |
+//! | write lock on all bytes, that of [`RoleId::CLEANER`] among them | given: nobody holds it, and nobody can until it ends |
+//! | is the name still this file? | else it was replaced: left alone |
+//! | remove the name, then unlock | who opened it in between finds its roles held, then its name gone |
+//!
+//! # Crash argument
+//! | point | killed here, the others see | who repairs |
+//! |---|---|---|
+//! | C0 all bytes locked | the stale segment: the kernel unlocks | the next cleaner or joiner |
+//! | C1 name removed | nothing | nobody |
+
+use alloc::vec::Vec;
+use core::ops::Range;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::SystemTime;
+
+use rustix::io::{pread, retry_on_intr};
+
+use super::directory::Directory;
+use super::error::SegmentError;
+use super::map::Access;
+use super::name::Name;
+use super::options::SegmentOptions;
+use super::stale::{Claim, PRESENCE, locked_in, remove};
+use super::{Segment, origin};
+use crate::header::MAGIC;
+use crate::lease::RoleId;
+
+/// The byte of producer 0.
+const PRODUCERS: u64 = 16;
+/// How many producers of one run of locked bytes are shown at most.
+const PRODUCERS_SHOWN: usize = 4096;
+/// How many questions about the locks of one segment are asked at most.
+const QUESTIONS: u32 = 10_000;
+
+/// Where the header has what is shown; see [`Header`](crate::Header).
+const KIND_AT: usize = 24;
+const BOOT_ID_AT: usize = 88;
+const SHOWN_BYTES: usize = 96;
+
+/// What the cleaner may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CleanMode {
+    /// Say what would be removed, and change nothing.
+    DryRun,
+    /// Remove what nobody holds.
+    Remove,
+}
+
+/// What the cleaner made of a segment.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Verdict {
+    /// Somebody holds a role of it or is present in it. Left alone.
+    InUse,
+    /// Nobody holds it, and it is still there, since this was a [dry run](CleanMode::DryRun).
+    Stale,
+    /// Nobody held it, and its name is gone.
+    Removed,
+    /// No structure begins in it, so it may be anybody's, used in ways that the cleaner knows nothing of. Left alone.
+    Unmarked,
+    /// The file cannot be a segment, or not be looked at. Left alone.
+    Refused(SegmentError),
+}
+
+/// A segment that the cleaner found.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct FoundSegment {
+    /// Its name.
+    pub name: Name,
+    /// Bytes of its file; 0 if it was refused.
+    pub bytes: u64,
+    /// Which structure lies in it, as its header numbers them; `None` if there is none.
+    pub kind: Option<u32>,
+    /// When its file was made, where the file system tells.
+    pub created: Option<SystemTime>,
+    /// The boot in which it was made, as its header says; `None` if there is none.
+    pub boot_id: Option<u64>,
+    /// Whether that is the running boot.
+    pub of_this_boot: bool,
+    /// The roles that were held when it was looked at, in order.
+    pub held: Vec<RoleId>,
+    /// Whether somebody was [present](crate::Presence).
+    pub present: bool,
+    /// What was made of it.
+    pub verdict: Verdict,
+}
+
+impl Segment {
+    /// Lists the segments of the default directory and, if asked to, removes those that nobody holds.
+    ///
+    /// A segment is held if somebody [joined](Self::join) it, or has a [lease](Self::leases) of one of its roles. Programs
+    /// that do neither are not seen: do not clean a directory that such programs use. Who has a removed segment mapped
+    /// keeps it, but nobody else will find it.
+    ///
+    /// # Guarantees
+    /// - Removes no segment that somebody holds, even if it is taken at that very moment: then its taker is refused, or
+    ///   the cleaner is.
+    /// - Removes only what begins with the header of a structure.
+    /// - A dry run takes no lock and writes nothing.
+    /// - Killed at any moment, each segment is there or gone.
+    ///
+    /// # Errors
+    /// [`SegmentError::Directory`], [`SegmentError::Permission`], [`SegmentError::Io`]: the directory cannot be used, or
+    /// a name not be removed. A directory that is missing is empty. What is wrong with a single file is its
+    /// [verdict](Verdict::Refused).
+    ///
+    /// # Examples
+    /// ```no_run
+    /// use tidewire_shm::{CleanMode, Segment};
+    ///
+    /// for found in Segment::clean(CleanMode::DryRun)? {
+    ///     println!("{}: {} bytes, {:?}", found.name, found.bytes, found.verdict);
+    /// }
+    /// # Ok::<(), tidewire_shm::SegmentError>(())
+    /// ```
+    pub fn clean(mode: CleanMode) -> Result<Vec<FoundSegment>, SegmentError> {
+        Self::clean_with(mode, &SegmentOptions::new())
+    }
+
+    /// [`clean`](Self::clean) with options, of which only the directory matters.
+    ///
+    /// # Errors
+    /// As [`clean`](Self::clean).
+    ///
+    /// # Examples
+    /// ```
+    /// use tidewire_shm::{CleanMode, Segment, SegmentOptions, Verdict};
+    ///
+    /// let place = tempfile::tempdir()?;
+    /// let options = SegmentOptions::new().directory(place.path().join("segments"));
+    /// Segment::create_with("raw", 4096, &options, |_region| Ok(()))?;
+    /// let found = Segment::clean_with(CleanMode::Remove, &options)?;
+    /// assert!(matches!(found[0].verdict, Verdict::Unmarked), "no structure lies in it");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn clean_with(mode: CleanMode, options: &SegmentOptions) -> Result<Vec<FoundSegment>, SegmentError> {
+        let Some(directory) = Directory::existing(options)? else {
+            return Ok(Vec::new());
+        };
+        let mut all = Vec::new();
+        for name in directory.list()? {
+            all.extend(judge(&directory, name, mode)?);
+        }
+        Ok(all)
+    }
+}
+
+/// `None`: the name is gone, or another's, by now.
+fn judge(directory: &Directory, name: Name, mode: CleanMode) -> Result<Option<FoundSegment>, SegmentError> {
+    let (found, fd) = match look(directory, &name) {
+        Ok(Some(seen)) => seen,
+        Ok(None) => return Ok(None),
+        Err(error) => return Ok(Some(refused(name, error))),
+    };
+    if mode == CleanMode::DryRun || !matches!(found.verdict, Verdict::Stale) {
+        return Ok(Some(found));
+    }
+    let Some(claim) = Claim::open(directory, &name, &fd)? else {
+        return Ok(None);
+    };
+    Ok(match remove_if_unheld(directory, &name, &claim)? {
+        Removal::Done => Some(FoundSegment { verdict: Verdict::Removed, ..found }),
+        Removal::Replaced => None,
+        Removal::Held => {
+            let (held, present) = holders(fd.as_fd())?;
+            Some(FoundSegment { held, present, verdict: Verdict::InUse, ..found })
+        }
+    })
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Removal {
+    Done,
+    /// Somebody came in between.
+    Held,
+    /// The name is gone or another's.
+    Replaced,
+}
+
+fn remove_if_unheld(directory: &Directory, name: &Name, claim: &Claim) -> Result<Removal, SegmentError> {
+    if !claim.try_all()? {
+        return Ok(Removal::Held);
+    }
+    if !claim.has_name(directory, name)? {
+        return Ok(Removal::Replaced);
+    }
+    remove(directory, name)?;
+    Ok(Removal::Done)
+}
+
+fn refused(name: Name, error: SegmentError) -> FoundSegment {
+    FoundSegment {
+        name,
+        bytes: 0,
+        kind: None,
+        created: None,
+        boot_id: None,
+        of_this_boot: false,
+        held: Vec::new(),
+        present: false,
+        verdict: Verdict::Refused(error),
+    }
+}
+
+/// What can be seen without changing anything. `None`: the name is gone.
+fn look(directory: &Directory, name: &Name) -> Result<Option<(FoundSegment, OwnedFd)>, SegmentError> {
+    let (fd, len) = match directory.open_file(name, Access::ReadOnly) {
+        Err(SegmentError::NotFound { .. }) => return Ok(None),
+        opened => opened?,
+    };
+    let (kind, boot_id) = header(&fd)?.unzip();
+    let (held, present) = holders(fd.as_fd())?;
+    let file = File::from(fd);
+    let created = file.metadata().and_then(|metadata| metadata.created()).ok();
+    let verdict = if present || !held.is_empty() {
+        Verdict::InUse
+    } else if kind.is_none() {
+        Verdict::Unmarked
+    } else {
+        Verdict::Stale
+    };
+    let of_this_boot = boot_id == Some(origin::boot_id()?);
+    let (name, bytes) = (name.clone(), len as u64);
+    let found = FoundSegment { name, bytes, kind, created, boot_id, of_this_boot, held, present, verdict };
+    Ok(Some((found, file.into())))
+}
+
+/// The kind and the boot that the header names. Read, not mapped: the file may be shortened at any time.
+fn header(fd: &OwnedFd) -> Result<Option<(u32, u64)>, SegmentError> {
+    let mut bytes = [0_u8; SHOWN_BYTES];
+    let read = retry_on_intr(|| pread(fd, &mut bytes, 0)).map_err(SegmentError::on("read the header"))?;
+    let number = |at: usize| bytes.get(at..)?.first_chunk().map(|&bytes| u64::from_ne_bytes(bytes));
+    if read < SHOWN_BYTES || number(0) != Some(MAGIC) {
+        return Ok(None);
+    }
+    let kind =
+        bytes.get(KIND_AT..).and_then(|rest| rest.first_chunk()).map(|&bytes| u32::from_ne_bytes(bytes));
+    Ok(kind.zip(number(BOOT_ID_AT)))
+}
+
+/// Which roles are held, and whether any other byte is.
+fn holders(fd: BorrowedFd<'_>) -> Result<(Vec<RoleId>, bool), SegmentError> {
+    let (mut held, mut present) = (Vec::new(), false);
+    for range in locked(fd)? {
+        for (number, role) in [(0, RoleId::CREATOR), (1, RoleId::CONSUMER), (2, RoleId::CLEANER)] {
+            if range.contains(&number) {
+                held.push(role);
+            }
+        }
+        present |= range.start < PRODUCERS && range.end > PRESENCE;
+        // Who has all bytes has no number of producers.
+        if range.end != u64::MAX {
+            let producers = range.start.max(PRODUCERS)..range.end;
+            held.extend(
+                producers
+                    .take(PRODUCERS_SHOWN)
+                    .filter_map(|byte| RoleId::producer(u32::try_from(byte - PRODUCERS).ok()?)),
+            );
+        }
+    }
+    held.sort();
+    held.dedup();
+    Ok((held, present))
+}
+
+/// All ranges that are locked.
+fn locked(fd: BorrowedFd<'_>) -> Result<Vec<Range<u64>>, SegmentError> {
+    let everything: Range<u64> = 0..u64::MAX;
+    let (mut all, mut open) = (Vec::new(), Vec::from([everything]));
+    for _ in 0..QUESTIONS {
+        let Some(range) = open.pop() else {
+            break;
+        };
+        let Some(found) = locked_in(fd, &range)? else {
+            continue;
+        };
+        let found = found.start.max(range.start)..found.end.min(range.end);
+        open.extend(
+            [range.start..found.start, found.end..range.end].into_iter().filter(|rest| !rest.is_empty()),
+        );
+        all.push(found);
+    }
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Claim, Directory, Name, Removal, Segment, SegmentOptions, holders, remove_if_unheld};
+    use crate::lease::{Liveness, RoleId};
+    use std::os::fd::AsFd;
+
+    #[test]
+    fn a_name_that_was_given_to_another_file_is_left_alone() {
+        let place = tempfile::tempdir().unwrap();
+        let options = SegmentOptions::new().directory(place.path().join("d"));
+        let make = |name| Segment::create_with(name, 4096, &options, |_| Ok(())).unwrap();
+        let (first, second) = (make("one"), make("two"));
+        let directory = Directory::create(&options).unwrap();
+        let name = Name::new("one").unwrap();
+        let claim = |segment: &Segment| Claim::open(&directory, &name, &segment.fd).unwrap();
+        let late = claim(&first).unwrap();
+        std::fs::rename(place.path().join("d/two"), place.path().join("d/one")).unwrap();
+        assert_eq!(remove_if_unheld(&directory, &name, &late).unwrap(), Removal::Replaced);
+        assert!(claim(&first).is_none(), "the name is not its any more");
+
+        let lease = second.leases().unwrap().acquire(RoleId::CONSUMER).unwrap();
+        let claimed = claim(&second).unwrap();
+        assert_eq!(remove_if_unheld(&directory, &name, &claimed).unwrap(), Removal::Held);
+        assert_eq!(holders(second.fd.as_fd()).unwrap(), ([RoleId::CONSUMER].into(), false));
+        drop(lease);
+        assert!(directory.stat(&name).unwrap().is_some());
+        assert_eq!(remove_if_unheld(&directory, &name, &claimed).unwrap(), Removal::Done);
+        assert!(directory.stat(&name).unwrap().is_none());
+    }
+}
