@@ -395,9 +395,10 @@ fn where_the_positions_cannot_be_neither_word_nor_lease_is_kept<K: Kind>() {
 /// A peer may write anything where the kind of the leases stands: roles are then refused, and nothing else happens.
 fn any_kind_in_the_memory_is_compared<K: Kind>() {
     for (stride, offsets) in STRIDES {
+        let word = if matches!(stride, RoleStride::Line) { offsets.producer + 16 } else { 128 };
         let (memory, _) = memory::<K>(&Options::new().role_stride(stride));
         for liveness in [1, u64::from(Leases::KIND) + (1 << 32), 1 << 63, u64::MAX] {
-            memory.set_word(offsets.producer + 16, liveness);
+            memory.set_word(word, liveness);
             let before = memory.bytes();
             let ring = K::open(memory.region()).unwrap();
             let required = AttachError::LeaseRequired { role: producer_role(), liveness };
@@ -408,9 +409,9 @@ fn any_kind_in_the_memory_is_compared<K: Kind>() {
             assert_same(&before, &memory.bytes());
         }
         // Read once: whoever opened the ring before is not misled.
-        memory.set_word(offsets.producer + 16, 0);
+        memory.set_word(word, 0);
         let ring = K::open(memory.region()).unwrap();
-        memory.set_word(offsets.producer + 16, Leases::KIND.into());
+        memory.set_word(word, Leases::KIND.into());
         assert!(K::push(&mut K::producer(&ring).unwrap(), 1));
         let ring = K::open(memory.region()).unwrap();
         assert!(K::push(&mut K::producer_with(&ring, &Leases::default()).unwrap(), 2));

@@ -280,7 +280,8 @@ pub(crate) fn changed<C: Codec, L: Trust, K: Kernel, V: Liveness>(
             }
             next_question = now.saturating_add(ns(UNWATCHED_SLICE));
         }
-        if let Some(version) = bed.sleep(look, since, now, longest.min(left))? {
+        let question = if asks { next_question.saturating_sub(now) } else { u64::MAX };
+        if let Some(version) = bed.sleep(look, since, now, longest.min(left).min(question))? {
             return Ok(version);
         }
         if !is_woken {

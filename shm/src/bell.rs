@@ -237,9 +237,9 @@ impl Bell {
         mode: BellMode,
         form: BellForm,
     ) -> Result<Self, BellError> {
-        region.require_writable().map_err(|_| BellError::ReadOnly)?;
         // SAFETY: the caller's promises are the same.
         let (flag, kind) = unsafe { words(region, offset)? };
+        region.require_writable_at(offset, BELL_BYTES).map_err(|_| BellError::ReadOnly)?;
         // ORD own: Relaxed, published with the structure.
         flag.store(AWAKE, Ordering::Relaxed);
         kind.store(encode(mode, form), Ordering::Relaxed);
@@ -259,7 +259,7 @@ impl Bell {
         let (flag, kind) = unsafe { words(region, offset)? };
         // ORD own: Relaxed, written before the structure was published.
         let (mode, form) = decode(kind.load(Ordering::Relaxed))?;
-        Ok(Self { flag, mode, form, writable: region.is_writable() })
+        Ok(Self { flag, mode, form, writable: region.is_writable_at(offset, BELL_BYTES) })
     }
 
     /// Who pays for the fence.

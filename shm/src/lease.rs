@@ -119,6 +119,7 @@ impl Error for LeaseError {}
 ///   where the memory is no segment's, and memory of a segment is trusted only by a promise that covers the rest.)
 /// - If `PROVES` is true: while a lease of a role exists, no other lease of that role exists, in any process that
 ///   uses the same structure.
+/// - If `PROVES` is true, `KIND` is not 0.
 /// - A lease of such an implementation is given, and, whatever `PROVES` says, [`Tenancy::Vacant`] is answered, only if every earlier
 ///   holder of that role handed its lease back or will never execute another instruction, and what it wrote is
 ///   ordered before the answer.

@@ -16,8 +16,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use process_lease_rules::{
-    Kind, NAME, ROLE, Victim, create, open, private_place, states, vacant_after, wait_for_state,
-    wait_to_be_killed,
+    Kind, NAME, ROLE, Victim, create, open, private_place, states, vacant_after, wait_for_main_thread,
+    wait_for_state, wait_to_be_killed,
 };
 use process_segment_peer::{peer, report, reports, role, wait_for};
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -170,7 +170,7 @@ fn a_process_whose_main_thread_ended_takes_and_keeps_a_role() {
         thread::spawn(move || {
             // Of this thread: the main thread's own does not outlive it.
             set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
-            wait_for_state(std::process::id(), 'Z');
+            wait_for_main_thread('Z');
             hold(&segment);
         });
         // SAFETY: ends this thread only; its stack and what it owns stay as they are.

@@ -298,6 +298,15 @@ fn set_action(handler: usize, flags: c_int) {
     assert_eq!(answer, 0);
 }
 
+/// A loss of ours, which is not the former handler's affair, before and after.
+fn lose(place: &str) {
+    let segment = create(Path::new(place), NAME);
+    let region = segment.region();
+    shorten(Path::new(place), NAME, 0);
+    assert!(bytes(&region).iter().all(|&byte| byte == 0) && segment.is_lost());
+    segment.withdraw().unwrap();
+}
+
 /// What becomes of a SIGBUS that is not the guard's, with this action in place before the guard.
 fn act(kind: &str, place: &str) {
     let informed_handler: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) = informed;
@@ -315,17 +324,15 @@ fn act(kind: &str, place: &str) {
     if kind.contains("guarded") {
         guard_sigbus().unwrap();
         guard_sigbus().unwrap();
-        // A loss of ours is not the former handler's affair, before and after.
-        let segment = create(Path::new(place), NAME);
-        let region = segment.region();
-        shorten(Path::new(place), NAME, 0);
-        assert!(bytes(&region).iter().all(|&byte| byte == 0) && segment.is_lost());
-        segment.withdraw().unwrap();
+        lose(place);
     }
     report("armed");
     if kind.contains("sent") {
         // SAFETY: what it does is what is tested.
         unsafe { libc::raise(libc::SIGBUS) };
+        if kind.contains("guarded") {
+            lose(place);
+        }
     } else {
         let address = foreign_fault(place);
         FAULT.store(address.addr(), Ordering::Relaxed);

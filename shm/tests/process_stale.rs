@@ -557,7 +557,9 @@ fn nobody_takes_a_segment_from_under_a_joiner() {
                 thread::yield_now();
             }
             drop(joined);
-            thread::sleep(Duration::from_micros(round % 3 * pause));
+            // Where the others get little time to run, they are given some.
+            let more = if round > rounds { 2000 } else { 0 };
+            thread::sleep(Duration::from_micros(round % 3 * pause + more));
             round += 1;
         }
         for other in &mut others {

@@ -3,7 +3,7 @@
 use super::kernel::{Deadline, Kernel, Place};
 use super::sleeper::{Patience, SleepOptions, SleepTally, low_half};
 use super::wait::{self, Flag, Woken};
-use super::{Bell, BellError, BellForm, BellMode, RingerTally, Rung, words};
+use super::{BELL_BYTES, Bell, BellError, BellForm, BellMode, RingerTally, Rung, words};
 use crate::region::Region;
 use crate::sync::{AtomicU32, AtomicU64, Ordering, Shared, compiler_fence, full_fence};
 use crate::trust::Trust;
@@ -69,7 +69,8 @@ impl Waiters {
     ) -> Result<Self, BellError> {
         // SAFETY: the caller's promises are the same.
         let (flag, _kind) = unsafe { words(region, offset)? };
-        let bell = Bell { flag, mode, form: BellForm::Waiters, writable: region.is_writable() };
+        let bell =
+            Bell { flag, mode, form: BellForm::Waiters, writable: region.is_writable_at(offset, BELL_BYTES) };
         Ok(Self { bell })
     }
 

@@ -164,10 +164,23 @@ fn judge(directory: &Directory, name: Name, mode: CleanMode) -> Result<Option<Fo
     if mode == CleanMode::DryRun || !matches!(found.verdict, Verdict::Stale) {
         return Ok(Some(found));
     }
-    let Some(claim) = Claim::open(directory, &name, &fd)? else {
+    match remove_stale(directory, &name, &fd, found) {
+        Ok(found) => Ok(found),
+        // What is wrong with one file is its verdict.
+        Err(error) => Ok(Some(refused(name, error))),
+    }
+}
+
+fn remove_stale(
+    directory: &Directory,
+    name: &Name,
+    fd: &OwnedFd,
+    found: FoundSegment,
+) -> Result<Option<FoundSegment>, SegmentError> {
+    let Some(claim) = Claim::open(directory, name, fd)? else {
         return Ok(None);
     };
-    Ok(match remove_if_unheld(directory, &name, &claim)? {
+    Ok(match remove_if_unheld(directory, name, &claim)? {
         Removal::Done => Some(FoundSegment { verdict: Verdict::Removed, ..found }),
         Removal::Replaced => None,
         Removal::Held => {

@@ -123,7 +123,8 @@ impl Part {
 ///
 /// For structures whose roles keep their words on pages of their own
 /// ([`RoleStride::Page`](crate::RoleStride::Page)), between processes that do not trust each other. All processes list
-/// the same parts; each says which roles it plays.
+/// the same parts; each says which roles it plays. The queues of this library do not ask for their own bytes yet and
+/// refuse a region of which they may not write all; latest values whose parts their writer makes work.
 ///
 /// ```
 /// use std::os::unix::net::UnixStream;
@@ -157,7 +158,8 @@ impl Part {
 ///   else has a descriptor of it. From then on nobody can map it for writing, give a mapping the right to write, write
 ///   it as a file, also if it is opened anew, or take pages out of it; not even its maker, but by the mapping that it
 ///   has. It can do so until its last region is dropped.
-/// - **Nobody changes its size**, so that no access is a SIGBUS.
+/// - **Nobody changes its size**, so that no access is beyond its end. Pages of a shared part can be taken out by whoever
+///   may write it: they read as zeroes, and need memory again.
 /// - **What comes is checked**: that each part has its size, its seals and its room, and is no other part again. A
 ///   process finds its own parts among those that it is sent, or refuses all.
 /// - **A store where this process may not is refused before it is done**: [regions](Self::region) know which bytes can

@@ -443,8 +443,9 @@ fn pass_on(signal: c_int, code: c_int, info: *mut libc::siginfo_t, context: *mut
     // SAFETY: null, or an action that is never freed or changed.
     let former = unsafe { former.as_ref() };
     let (handler, flags) = former.map_or((libc::SIG_DFL, 0), |former| (former.sa_sigaction, former.sa_flags));
-    // Zero and below: another process, or this one, sent it.
-    let sent = code <= 0;
+    // Zero and below: another process, or this one, sent it. So does the kernel where memory is known to be broken that
+    // nobody has touched yet.
+    let sent = code <= 0 || code == libc::BUS_MCEERR_AO;
     match handler {
         libc::SIG_IGN if sent => {}
         // The kernel does not ignore faults.
@@ -463,8 +464,27 @@ fn pass_on(signal: c_int, code: c_int, info: *mut libc::siginfo_t, context: *mut
                 let handler = unsafe { transmute::<usize, Plain>(handler) };
                 handler(signal);
             }
+            stay();
         }
     }
+}
+
+/// A handler that gave up its place, as that of the standard library does when it is asked about what is not its own,
+/// took ours: what it put there is the former one from now on, and the guard stays.
+fn stay() {
+    let mut now = MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: room for an action. Safe in a handler.
+    let asked = unsafe { libc::sigaction(libc::SIGBUS, core::ptr::null(), now.as_mut_ptr()) };
+    // SAFETY: zeroes are an action, too.
+    let now = unsafe { now.assume_init() };
+    if asked != 0 || now.sa_sigaction != libc::SIG_DFL {
+        return;
+    }
+    // ORD own: Relaxed, null is the default action and hands nothing over.
+    FORMER.store(null_mut(), Ordering::Relaxed);
+    let action = ours(&now);
+    // SAFETY: a whole action; the former is known. Safe in a handler.
+    unsafe { libc::sigaction(libc::SIGBUS, &raw const action, null_mut()) };
 }
 
 /// The default action: the process dies when the handler returns, of the access that runs again or of the signal.

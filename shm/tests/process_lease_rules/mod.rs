@@ -64,6 +64,19 @@ pub(crate) fn states(pid: u32) -> Vec<char> {
     threads.filter_map(|thread| state(thread.ok()?.path())).collect()
 }
 
+/// Waits until the first thread of this process is in a state.
+pub(crate) fn wait_for_main_thread(wanted: char) {
+    let started = Instant::now();
+    let state = || {
+        let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+        stat.rsplit_once(") ")?.1.chars().next()
+    };
+    while state() != Some(wanted) {
+        assert!(started.elapsed() < Duration::from_secs(10), "{:?}, not {wanted}", state());
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Waits until all threads of a process are in a state. Its first thread alone says little: it may be a zombie while
 /// another one still holds the files.
 pub(crate) fn wait_for_state(pid: u32, wanted: char) {

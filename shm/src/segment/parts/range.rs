@@ -98,9 +98,14 @@ mod tests {
     use std::fs::{File, read_to_string};
     use std::os::fd::OwnedFd;
 
-    fn mappings_from(address: usize) -> usize {
+    fn mappings_over(address: usize) -> usize {
         let maps = read_to_string("/proc/self/maps").unwrap();
-        maps.lines().filter(|line| line.starts_with(&format!("{address:x}-"))).count()
+        let holds = |line: &&str| {
+            let bounds = line.split_once(' ').and_then(|(range, _)| range.split_once('-'));
+            let number = |text| usize::from_str_radix(text, 16).unwrap();
+            bounds.is_some_and(|(from, to)| (number(from)..number(to)).contains(&address))
+        };
+        maps.lines().filter(holds).count()
     }
 
     /// Whether addresses are free after `used`, in one of many attempts: other threads may take them at once.
@@ -108,9 +113,9 @@ mod tests {
         (0..20).any(|_| {
             let range = AddressRange::reserve(4 * page_size()).unwrap();
             let base = range.base().addr().get();
-            assert_eq!(mappings_from(base), 1);
+            assert_eq!(mappings_over(base), 1);
             used(range);
-            mappings_from(base) == 0
+            mappings_over(base) == 0
         })
     }
 
