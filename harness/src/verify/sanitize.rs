@@ -133,8 +133,11 @@ const LANES: &[Lane] = &[
         tests: ALL,
         skip: NO_LOCKS,
         // Tests of crashes leak what the dead held.
-        // Tests ask for more memory than there is and want to be told.
-        environment: &[("ASAN_OPTIONS", "detect_leaks=0:allocator_may_return_null=1")],
+        // Tests ask for more memory than there is and want to be told. Tests of faults want the kernel's signals.
+        environment: &[(
+            "ASAN_OPTIONS",
+            "detect_leaks=0:allocator_may_return_null=1:handle_segv=0:handle_sigbus=0",
+        )],
         wanted: None,
     },
     Lane {
