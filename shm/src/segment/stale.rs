@@ -32,6 +32,13 @@
 //! | C3 presence | a stale segment | the next joiner |
 //!
 //! # Not guaranteed
+//! A joiner that is refused all bytes takes that for somebody who uses the segment. It may have been another joiner, or a
+//! cleaner, that was only deciding and left without doing anything (it failed, or was killed): then the joiner has presence
+//! in a segment that nobody else uses, and says `Opened`; a structure in it still refuses another boot's header. And two
+//! joiners may both be first where one creates and the other, with `Adopt`, finds that segment before its creator is
+//! present: one says `Created`, the other `Adopted`. An adopter maps the segment while it holds all bytes, so prefaulting
+//! or locking memory makes that longer than microseconds.
+//!
 //! Whoever opens the segment and neither joins nor holds a lease is not seen. Whoever is stopped while it holds all bytes,
 //! which takes some microseconds, keeps the others waiting until they give up. In those microseconds whoever has the segment
 //! without having joined is told that the role it asks for is held.
