@@ -17,7 +17,7 @@ use crate::probe::Regime;
 pub struct Settings {
     /// Its name: quick, default or full.
     pub name: String,
-    /// The options that ask for it again.
+    /// The options that ask for it again; a line for each run, where several were added up.
     pub options: String,
     /// How often each contender takes its turn.
     pub rounds: u32,
@@ -331,6 +331,9 @@ impl Record {
             let [ours, theirs] = settings;
             self.settings.name = format!("{ours} and {theirs} ({} rounds)", other.settings.rounds);
         }
+        let known: Vec<&str> = self.settings.options.lines().collect();
+        let new: Vec<&str> = other.settings.options.lines().filter(|line| !known.contains(line)).collect();
+        self.settings.options = [known, new].concat().join("\n");
         for (name, version) in other.machine.peers {
             if !self.machine.peers.iter().any(|known| *known == (name.clone(), version.clone())) {
                 self.machine.peers.push((name, version));
