@@ -368,6 +368,8 @@ pub(crate) fn read<R: Rig>(ground: &Ground, board: &Board, seat: &Seat, processo
     let [count, retries, refused] =
         [&seat.count, &seat.retries, &seat.refused].map(|word| word.load(Ordering::Relaxed));
     let (mut reads, mut none, mut last, mut rounds) = (0, 0, 0, 0_u64);
+    // The latest version when a read had been lapped in each of its attempts, until one succeeds.
+    let mut lapped_at = None;
     // ORD board.begun: Release -> `Seat::begun`; the reader is there.
     seat.begun.store(1, Ordering::Release);
     while !board.is_stopped() {
@@ -392,8 +394,17 @@ pub(crate) fn read<R: Rig>(ground: &Ground, board: &Board, seat: &Seat, processo
                     }
                     last = version;
                     reads += 1;
+                    lapped_at = None;
                 }
                 Found::Busy | Found::Died if R::WAITS => none += 1,
+                // A writer that goes on may lap a slow reader as often as it tries; one that stands still may not.
+                Found::Busy
+                    if lapped_at
+                        .is_none_or(|before| R::version(&mut reader).is_some_and(|now| now > before)) =>
+                {
+                    lapped_at = R::version(&mut reader);
+                    none += 1;
+                }
                 Found::Torn => return seat.report(Fault::Torn, [0; 2]),
                 Found::Busy | Found::Died => return seat.report(Fault::Blocked, [last, 0]),
                 Found::Corrupt => return seat.report(Fault::Corrupt, [last, 0]),
