@@ -71,6 +71,7 @@ mod error;
 mod event;
 mod kernel;
 mod ringer;
+mod roster;
 mod sleeper;
 #[cfg(all(feature = "std", not(loom)))]
 mod system;
@@ -88,6 +89,7 @@ pub use error::BellError;
 pub use event::{Armed, EventBell};
 pub use kernel::{Deadline, Kernel, Nap, Place};
 pub use ringer::{Ringer, RingerTally, Rung};
+pub use roster::{Attendance, Caller, Entry, Hands, ROSTER_COUNTERS, ROSTER_MAX, Roster};
 pub use sleeper::{SleepOptions, SleepTally, Sleeper, Spin};
 #[cfg(all(feature = "std", not(loom)))]
 pub use system::{Capabilities, System, capabilities};

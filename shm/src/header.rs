@@ -193,10 +193,19 @@ impl Header {
     /// # Errors
     /// [`Field::Access`] if the region can only be read, [`Field::TotalBytes`] if it is shorter than the structure.
     pub fn write<L: Trust>(&self, region: &Region<L>) -> Result<(), Incompatible> {
-        require_writable(region)?;
         let (wanted, have) = (self.total_bytes, region.len() as u64);
-        if wanted > have || region.len() < HEADER_BYTES {
+        if wanted > have {
+            require_writable(region)?;
             return Err(Incompatible::new(Field::TotalBytes, wanted, have));
+        }
+        self.write_front(region)
+    }
+
+    /// As [`write`](Self::write), where `region` is only the front of the structure.
+    pub(crate) fn write_front<L: Trust>(&self, region: &Region<L>) -> Result<(), Incompatible> {
+        require_writable(region)?;
+        if region.len() < HEADER_BYTES {
+            return Err(Incompatible::new(Field::TotalBytes, HEADER_BYTES as u64, region.len() as u64));
         }
         let raw = self.raw();
         let rest = bytemuck::bytes_of(&raw).split_at(8).1;
@@ -237,13 +246,7 @@ impl Header {
         let magic = word.load(Ordering::Relaxed);
         // ORD header.publish: Acquire <- `Header::write`; the header, control words and data are ready.
         fence(Ordering::Acquire);
-        if magic == MAGIC.swap_bytes() {
-            let (expected, found) = (ENDIANNESS.into(), ENDIANNESS.swap_bytes().into());
-            return Err(Incompatible::new(Field::Endianness, expected, found));
-        }
-        if magic != MAGIC {
-            return Err(Incompatible::new(Field::Magic, MAGIC, magic));
-        }
+        require_magic(magic)?;
         let mut raw = Raw::zeroed();
         let rest = bytemuck::bytes_of_mut(&mut raw).split_at_mut(8).1;
         // SAFETY: in bounds (just checked); payload but for the magic.
@@ -261,6 +264,26 @@ impl Header {
         raw.magic = magic;
         raw.validate(have, region.origin().boot_id)
     }
+
+    /// As [`inspect`](Self::inspect), of a header that was read from a file of `file_bytes` bytes which nobody changes.
+    #[cfg(all(feature = "std", not(loom)))]
+    pub(crate) fn inspect_copy(
+        bytes: &[u8; HEADER_BYTES],
+        file_bytes: u64,
+        boot_id: u64,
+    ) -> Result<Self, Incompatible> {
+        let raw: Raw = bytemuck::pod_read_unaligned(bytes);
+        require_magic(raw.magic)?;
+        raw.validate(file_bytes, boot_id)
+    }
+}
+
+fn require_magic(magic: u64) -> Result<(), Incompatible> {
+    if magic == MAGIC.swap_bytes() {
+        let (expected, found) = (ENDIANNESS.into(), ENDIANNESS.swap_bytes().into());
+        return Err(Incompatible::new(Field::Endianness, expected, found));
+    }
+    if magic == MAGIC { Ok(()) } else { Err(Incompatible::new(Field::Magic, MAGIC, magic)) }
 }
 
 fn require_writable<L: Trust>(region: &Region<L>) -> Result<(), Incompatible> {

@@ -14,6 +14,8 @@
 extern crate alloc;
 
 pub mod bell;
+#[cfg(feature = "alloc")]
+mod composite;
 #[cfg(not(loom))]
 mod copy;
 #[cfg(all(feature = "std", not(loom)))]
@@ -31,6 +33,8 @@ mod trust;
 #[cfg(all(feature = "std", not(loom)))]
 mod segment;
 
+#[cfg(feature = "alloc")]
+pub use composite::{COMPOSITE_NUMBERS, COMPOSITE_PARTS, COMPOSITE_TEXT_BYTES, Composite};
 #[cfg(all(feature = "std", not(loom)))]
 pub use death::{DeathError, DeathNotice, DeathWatch, NoticeAddress, NoticeState, WATCHES_MAX, WaitedWith};
 pub use error::{Field, Incompatible, RegionError};

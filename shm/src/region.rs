@@ -342,6 +342,60 @@ impl<L: Trust> Region<L> {
         }
     }
 
+    /// Two regions in place of one: the bytes before `offset`, and those from there on. For memory that holds more than
+    /// one structure; each half keeps the whole alive.
+    ///
+    /// # Errors
+    /// [`RegionError::Alignment`] unless `offset` is a multiple of 128, [`RegionError::Length`] if it is beyond the end.
+    ///
+    /// # Examples
+    /// ```
+    /// use tidewire_shm::Region;
+    ///
+    /// let (first, second) = Region::heap(4096)?.split_at(1024)?;
+    /// assert_eq!((first.len(), second.len()), (1024, 3072));
+    /// # Ok::<(), tidewire_shm::RegionError>(())
+    /// ```
+    pub fn split_at(self, offset: usize) -> Result<(Self, Self), RegionError> {
+        if !offset.is_multiple_of(LINE_BYTES) {
+            return Err(RegionError::Alignment { found: offset });
+        }
+        let whole = self.len();
+        if offset > whole {
+            return Err(RegionError::Length { found: offset });
+        }
+        Ok((self.run(0..offset), self.run(offset..whole)))
+    }
+
+    /// A handle on some of the bytes, within bounds.
+    fn run(&self, run: Range<usize>) -> Self {
+        let writable = match &self.writable {
+            Writable::All => Writable::All,
+            Writable::Nothing => Writable::Nothing,
+            #[cfg(feature = "alloc")]
+            Writable::Runs(runs) => {
+                let within = |may: &Range<usize>| {
+                    let both = may.start.max(run.start)..may.end.min(run.end);
+                    (!both.is_empty()).then(|| both.start - run.start..both.end - run.start)
+                };
+                let runs: Vec<Range<usize>> = runs.iter().filter_map(within).collect();
+                match runs.as_slice() {
+                    [] => Writable::Nothing,
+                    [all] if all.len() == run.len() => Writable::All,
+                    _ => Writable::Runs(runs.into()),
+                }
+            }
+        };
+        Self {
+            memory: self.memory.run(run.start, run.len()),
+            origin: self.origin,
+            writable,
+            #[cfg(feature = "alloc")]
+            keep: self.keep.clone(),
+            level: PhantomData,
+        }
+    }
+
     fn assert_within(&self, offset: usize, len: usize, align: usize) {
         let end = offset.checked_add(len);
         assert!(

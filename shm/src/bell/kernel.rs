@@ -133,6 +133,23 @@ impl Deadline {
         Self(u64::try_from(duration.as_nanos()).ok().and_then(|ns| kernel.now_ns().checked_add(ns)))
     }
 
+    /// This moment, or that long from now if that is earlier.
+    #[must_use]
+    pub fn earlier<K: Kernel>(self, kernel: &K, duration: Duration) -> Self {
+        let other = Self::after(kernel, duration);
+        match (self.0, other.0) {
+            (Some(a), Some(b)) => Self(Some(a.min(b))),
+            (None, _) => other,
+            (_, None) => self,
+        }
+    }
+
+    /// Whether the moment has passed.
+    #[must_use]
+    pub fn is_over<K: Kernel>(self, kernel: &K) -> bool {
+        self.left_ns(kernel) == Some(0)
+    }
+
     /// What is left; `None`: for ever.
     pub(crate) fn left_ns<K: Kernel>(self, kernel: &K) -> Option<u64> {
         match self.0 {

@@ -18,10 +18,11 @@ use rustix::time::ClockId;
 use super::notice::{SEALS, map, unmap};
 use super::{DeathError, MAGIC, Page, state_of};
 use crate::bell::{
-    Deadline, Kernel, Nap, PeerState, Place, Sleeper, System, UNWATCHED_SLICE, Waiter, Watch, Woken, nap,
-    timespec,
+    Attendance, Deadline, Kernel, Nap, PeerState, Place, Sleeper, System, UNWATCHED_SLICE, Waiter, Watch,
+    Woken, nap, timespec,
 };
 use crate::sync::{AtomicU32, Ordering};
+use crate::trust::Trust;
 
 /// How many notices one wait can sleep on; those beyond are looked at after each [`UNWATCHED_SLICE`].
 pub const WATCHES_MAX: usize = 32;
@@ -33,6 +34,8 @@ pub const WATCHES_MAX: usize = 32;
 /// writes into it costs this process nothing but a look at the owner's lease.
 pub struct DeathWatch {
     page: NonNull<Page>,
+    /// Of the page's memory: the device, and the inode there.
+    pub(super) memory: (u64, u64),
     /// 1: this watch has woken the others.
     passed_on: AtomicU32,
 }
@@ -49,9 +52,9 @@ impl DeathWatch {
     /// [`DeathError::NotANotice`] if it is not a page that is sealed as a notice is, with the magic of one;
     /// [`DeathError::System`] if it cannot be mapped.
     pub fn new(fd: OwnedFd) -> Result<Self, DeathError> {
-        verify(&fd)?;
+        let memory = verify(&fd)?;
         let page = map(&fd, page_size(), ProtFlags::READ)?;
-        let watch = Self { page, passed_on: AtomicU32::new(0) };
+        let watch = Self { page, memory, passed_on: AtomicU32::new(0) };
         // ORD own: Relaxed, written before the owner sealed it.
         let found = u64::from_le(watch.page().magic.load(Ordering::Relaxed));
         if found == MAGIC {
@@ -65,7 +68,7 @@ impl DeathWatch {
         unsafe { self.page.as_ref() }
     }
 
-    fn word(&self) -> &AtomicU32 {
+    pub(super) fn word(&self) -> &AtomicU32 {
         &self.page().word
     }
 
@@ -167,6 +170,19 @@ impl Waiter<System> {
     }
 }
 
+impl<L: Trust> Attendance<System, L> {
+    /// [`wait`](Self::wait) that ends also when one of the watched peers goes; as
+    /// [`Sleeper::wait_watching`].
+    pub fn wait_watching(
+        &mut self,
+        mut ready: impl FnMut() -> bool,
+        deadline: Deadline,
+        peers: &[&DeathWatch],
+    ) -> Woken {
+        self.wait_while_watching(&mut ready, deadline, &Watched(peers))
+    }
+}
+
 struct Watched<'a>(&'a [&'a DeathWatch]);
 
 impl Watch<System> for Watched<'_> {
@@ -226,7 +242,8 @@ pub(super) fn wrong(what: &'static str, expected: String, found: String) -> Deat
     DeathError::NotANotice { what, expected, found }
 }
 
-fn verify(fd: &OwnedFd) -> Result<(), DeathError> {
+/// Tells the memory of a notice from all other: device and inode.
+fn verify(fd: &OwnedFd) -> Result<(u64, u64), DeathError> {
     let found = match fcntl_get_seals(fd) {
         Ok(found) => found,
         Err(Errno::INVAL) => SealFlags::empty(),
@@ -240,5 +257,5 @@ fn verify(fd: &OwnedFd) -> Result<(), DeathError> {
     if usize::try_from(stat.st_size) != Ok(page) {
         return Err(wrong("bytes", page.to_string(), stat.st_size.to_string()));
     }
-    Ok(())
+    Ok((stat.st_dev, stat.st_ino))
 }

@@ -4,6 +4,7 @@
 //! | step | why |
 //! |---|---|
 //! | open the file, read its header, ask for its locks | all that a dry run does: no lock is taken, nothing is written |
+//! | write lock on the gate byte | given: nobody else decides what becomes of it |
 //! | write lock on all bytes, that of [`RoleId::CLEANER`] among them | given: nobody holds it, and nobody can until it ends |
 //! | is the name still this file? | else it was replaced: left alone |
 //! | remove the name, then unlock | who opened it in between finds its roles held, then its name gone |
@@ -11,7 +12,7 @@
 //! # Crash argument
 //! | point | killed here, the others see | who repairs |
 //! |---|---|---|
-//! | C0 all bytes locked | the stale segment: the kernel unlocks | the next cleaner or joiner |
+//! | C0 the gate, or all bytes, locked | the stale segment: the kernel unlocks | the next cleaner or joiner |
 //! | C1 name removed | nothing | nobody |
 
 use alloc::vec::Vec;
@@ -34,8 +35,8 @@ use crate::lease::RoleId;
 
 /// The byte of producer 0.
 const PRODUCERS: u64 = 16;
-/// How many producers of one run of locked bytes are shown at most.
-const PRODUCERS_SHOWN: usize = 4096;
+/// How many producers are shown at most.
+const PRODUCERS_SHOWN: u64 = 4096;
 /// How many questions about the locks of one segment are asked at most.
 const QUESTIONS: u32 = 10_000;
 
@@ -86,9 +87,12 @@ pub struct FoundSegment {
     pub boot_id: Option<u64>,
     /// Whether that is the running boot.
     pub of_this_boot: bool,
-    /// The roles that were held when it was looked at, in order.
+    /// The roles that were held when it was looked at, in order. Of the producers the first 4096 found, no more.
     pub held: Vec<RoleId>,
-    /// Whether somebody was [present](crate::Presence).
+    /// Whether `held` is not all: more producers than that were held, or their bytes were locked in more pieces than one
+    /// look goes through, or somebody had all bytes for a moment, which is no role.
+    pub more_held: bool,
+    /// Whether somebody was [present](crate::Presence), or just joining.
     pub present: bool,
     /// What was made of it.
     pub verdict: Verdict,
@@ -152,6 +156,34 @@ impl Segment {
         }
         Ok(all)
     }
+
+    /// Takes the name away from one segment, if nobody uses it any more; for whoever left it. Says whether it is gone.
+    ///
+    /// # Guarantees
+    /// As [`clean`](Self::clean).
+    ///
+    /// # Errors
+    /// As [`clean`](Self::clean), and [`SegmentError::Name`] if it is no name.
+    ///
+    /// # Examples
+    /// ```
+    /// use tidewire_shm::{Segment, SegmentOptions};
+    ///
+    /// let place = tempfile::tempdir()?;
+    /// let options = SegmentOptions::new().directory(place.path().join("segments"));
+    /// assert!(Segment::discard_with("never-was", &options)?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn discard_with(name: &str, options: &SegmentOptions) -> Result<bool, SegmentError> {
+        let name = Name::new(name)?;
+        let Some(directory) = Directory::existing(options)? else {
+            return Ok(true);
+        };
+        Ok(match judge(&directory, name, CleanMode::Remove)? {
+            None => true,
+            Some(found) => matches!(found.verdict, Verdict::Removed),
+        })
+    }
 }
 
 /// `None`: the name is gone, or another's, by now.
@@ -180,12 +212,15 @@ fn remove_stale(
     let Some(claim) = Claim::open(directory, name, fd)? else {
         return Ok(None);
     };
-    Ok(match remove_if_unheld(directory, name, &claim)? {
+    let removal = remove_if_unheld(directory, name, &claim)?;
+    // Its own locks are not those of a holder.
+    drop(claim);
+    Ok(match removal {
         Removal::Done => Some(FoundSegment { verdict: Verdict::Removed, ..found }),
         Removal::Replaced => None,
         Removal::Held => {
-            let (held, present) = holders(fd.as_fd())?;
-            Some(FoundSegment { held, present, verdict: Verdict::InUse, ..found })
+            let Holders { held, more_held, present } = holders(fd.as_fd())?;
+            Some(FoundSegment { held, more_held, present, verdict: Verdict::InUse, ..found })
         }
     })
 }
@@ -200,7 +235,7 @@ enum Removal {
 }
 
 fn remove_if_unheld(directory: &Directory, name: &Name, claim: &Claim) -> Result<Removal, SegmentError> {
-    if !claim.try_all()? {
+    if !claim.try_gate()? || !claim.try_all()? {
         return Ok(Removal::Held);
     }
     if !claim.has_name(directory, name)? {
@@ -219,6 +254,7 @@ fn refused(name: Name, error: SegmentError) -> FoundSegment {
         boot_id: None,
         of_this_boot: false,
         held: Vec::new(),
+        more_held: false,
         present: false,
         verdict: Verdict::Refused(error),
     }
@@ -231,10 +267,10 @@ fn look(directory: &Directory, name: &Name) -> Result<Option<(FoundSegment, Owne
         opened => opened?,
     };
     let (kind, boot_id) = header(&fd)?.unzip();
-    let (held, present) = holders(fd.as_fd())?;
+    let Holders { held, more_held, present } = holders(fd.as_fd())?;
     let file = File::from(fd);
     let created = file.metadata().and_then(|metadata| metadata.created()).ok();
-    let verdict = if present || !held.is_empty() {
+    let verdict = if present || more_held || !held.is_empty() {
         Verdict::InUse
     } else if kind.is_none() {
         Verdict::Unmarked
@@ -243,7 +279,8 @@ fn look(directory: &Directory, name: &Name) -> Result<Option<(FoundSegment, Owne
     };
     let of_this_boot = boot_id == Some(origin::boot_id()?);
     let (name, bytes) = (name.clone(), len as u64);
-    let found = FoundSegment { name, bytes, kind, created, boot_id, of_this_boot, held, present, verdict };
+    let found =
+        FoundSegment { name, bytes, kind, created, boot_id, of_this_boot, held, more_held, present, verdict };
     Ok(Some((found, file.into())))
 }
 
@@ -260,56 +297,69 @@ fn header(fd: &OwnedFd) -> Result<Option<(u32, u64)>, SegmentError> {
     Ok(kind.zip(number(BOOT_ID_AT)))
 }
 
-/// Which roles are held, and whether any other byte is.
-fn holders(fd: BorrowedFd<'_>) -> Result<(Vec<RoleId>, bool), SegmentError> {
-    let (mut held, mut present) = (Vec::new(), false);
-    for range in locked(fd)? {
-        for (number, role) in [(0, RoleId::CREATOR), (1, RoleId::CONSUMER), (2, RoleId::CLEANER)] {
-            if range.contains(&number) {
-                held.push(role);
-            }
-        }
-        present |= range.start < PRODUCERS && range.end > PRESENCE;
-        // Who has all bytes has no number of producers.
-        if range.end != u64::MAX {
-            let producers = range.start.max(PRODUCERS)..range.end;
-            held.extend(
-                producers
-                    .take(PRODUCERS_SHOWN)
-                    .filter_map(|byte| RoleId::producer(u32::try_from(byte - PRODUCERS).ok()?)),
-            );
-        }
-    }
-    held.sort();
-    held.dedup();
-    Ok((held, present))
+/// Who has bytes of the file locked.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Holders {
+    held: Vec<RoleId>,
+    more_held: bool,
+    present: bool,
 }
 
-/// All ranges that are locked.
-fn locked(fd: BorrowedFd<'_>) -> Result<Vec<Range<u64>>, SegmentError> {
+/// Which roles are held, and whether any other byte is.
+fn holders(fd: BorrowedFd<'_>) -> Result<Holders, SegmentError> {
+    let (ranges, all) = locked(fd)?;
+    let mut found = Holders { more_held: !all, ..Holders::default() };
+    let mut room = PRODUCERS_SHOWN;
+    for range in ranges {
+        for (number, role) in [(0, RoleId::CREATOR), (1, RoleId::CONSUMER), (2, RoleId::CLEANER)] {
+            if range.contains(&number) {
+                found.held.push(role);
+            }
+        }
+        found.present |= range.start < PRODUCERS && range.end > PRESENCE;
+        let (first, end) = (range.start.max(PRODUCERS), range.end);
+        // Who has all bytes has no number of producers.
+        let shown = if end == u64::MAX { first } else { end.min(first.saturating_add(room)) };
+        let roles = (first..shown).map_while(|byte| RoleId::producer(u32::try_from(byte - PRODUCERS).ok()?));
+        let before = found.held.len();
+        found.held.extend(roles);
+        found.more_held |= first + ((found.held.len() - before) as u64) < end;
+        room -= shown.saturating_sub(first);
+    }
+    found.held.sort();
+    found.held.dedup();
+    Ok(found)
+}
+
+/// The ranges that are locked, and whether these are all.
+fn locked(fd: BorrowedFd<'_>) -> Result<(Vec<Range<u64>>, bool), SegmentError> {
     let everything: Range<u64> = 0..u64::MAX;
-    let (mut all, mut open) = (Vec::new(), Vec::from([everything]));
+    let (mut found, mut open) = (Vec::new(), Vec::from([everything]));
     for _ in 0..QUESTIONS {
         let Some(range) = open.pop() else {
             break;
         };
-        let Some(found) = locked_in(fd, &range)? else {
+        let Some(some) = locked_in(fd, &range)? else {
             continue;
         };
-        let found = found.start.max(range.start)..found.end.min(range.end);
+        let some = some.start.max(range.start)..some.end.min(range.end);
         open.extend(
-            [range.start..found.start, found.end..range.end].into_iter().filter(|rest| !rest.is_empty()),
+            [range.start..some.start, some.end..range.end].into_iter().filter(|rest| !rest.is_empty()),
         );
-        all.push(found);
+        found.push(some);
     }
-    Ok(all)
+    Ok((found, open.is_empty()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Claim, Directory, Name, Removal, Segment, SegmentOptions, holders, remove_if_unheld};
+    use super::{
+        Claim, Directory, Holders, Name, PRODUCERS, PRODUCERS_SHOWN, QUESTIONS, Removal, Segment,
+        SegmentOptions, holders, remove_if_unheld,
+    };
     use crate::lease::{Liveness, RoleId};
-    use std::os::fd::AsFd;
+    use core::ops::Range;
+    use std::os::fd::{AsFd, AsRawFd};
 
     #[test]
     fn a_name_that_was_given_to_another_file_is_left_alone() {
@@ -328,10 +378,78 @@ mod tests {
         let lease = second.leases().unwrap().acquire(RoleId::CONSUMER).unwrap();
         let claimed = claim(&second).unwrap();
         assert_eq!(remove_if_unheld(&directory, &name, &claimed).unwrap(), Removal::Held);
-        assert_eq!(holders(second.fd.as_fd()).unwrap(), ([RoleId::CONSUMER].into(), false));
+        drop(claimed);
+        let only = Holders { held: [RoleId::CONSUMER].into(), more_held: false, present: false };
+        assert_eq!(holders(second.fd.as_fd()).unwrap(), only);
         drop(lease);
+        let claimed = claim(&second).unwrap();
         assert!(directory.stat(&name).unwrap().is_some());
         assert_eq!(remove_if_unheld(&directory, &name, &claimed).unwrap(), Removal::Done);
         assert!(directory.stat(&name).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_held_is_listed_or_said_to_be_more() {
+        let place = tempfile::tempdir().unwrap();
+        let file = || {
+            let path = place.path().join("file");
+            std::fs::File::options().create(true).truncate(false).read(true).write(true).open(path).unwrap()
+        };
+        // Keeps the bytes of `range` locked.
+        let lock = |range: Range<u64>| {
+            let locked = file();
+            let number = |value: u64| libc::off_t::try_from(value).unwrap();
+            let record = libc::flock {
+                l_type: libc::F_WRLCK.try_into().unwrap(),
+                l_whence: libc::SEEK_SET.try_into().unwrap(),
+                l_start: number(range.start),
+                l_len: number(range.end - range.start),
+                l_pid: 0,
+            };
+            // SAFETY: the descriptor is open; reads one `flock`.
+            let answer = unsafe { libc::fcntl(locked.as_raw_fd(), libc::F_OFD_SETLK, &raw const record) };
+            assert_eq!(answer, 0, "{range:?}");
+            locked
+        };
+        let look = || holders(file().as_fd()).unwrap();
+        let count = || {
+            let found = look();
+            (found.held.len() as u64, found.more_held, found.present)
+        };
+        let most = PRODUCERS + PRODUCERS_SHOWN;
+        assert_eq!(look(), Holders::default());
+        let whole = lock(PRODUCERS..most);
+        assert_eq!(count(), (PRODUCERS_SHOWN, false, false));
+        let one_more = lock(most..most + 1);
+        assert_eq!(count(), (PRODUCERS_SHOWN, true, false));
+        drop(whole);
+        assert_eq!(count(), (1, false, false));
+        drop(one_more);
+        // Numbers that no producer has.
+        let beyond = lock(u64::from(u32::MAX)..u64::from(u32::MAX) + 100);
+        let found = look();
+        assert!(found.more_held && found.held.len() < 100, "{found:?}");
+        drop(beyond);
+        let everything = lock(0..0);
+        let found = look();
+        assert_eq!(found.held, [RoleId::CREATOR, RoleId::CONSUMER, RoleId::CLEANER]);
+        assert!(found.more_held && found.present);
+        drop(everything);
+        // In more pieces than one look goes through.
+        let pieces = lock(PRODUCERS..PRODUCERS + u64::from(QUESTIONS) + 10);
+        for odd in (0..u64::from(QUESTIONS) + 10).step_by(2) {
+            let record = libc::flock {
+                l_type: libc::F_UNLCK.try_into().unwrap(),
+                l_whence: libc::SEEK_SET.try_into().unwrap(),
+                l_start: (PRODUCERS + odd).try_into().unwrap(),
+                l_len: 1,
+                l_pid: 0,
+            };
+            // SAFETY: the descriptor is open; reads one `flock`.
+            let answer = unsafe { libc::fcntl(pieces.as_raw_fd(), libc::F_OFD_SETLK, &raw const record) };
+            assert_eq!(answer, 0);
+        }
+        let found = look();
+        assert!(found.more_held && found.held.len() as u64 <= PRODUCERS_SHOWN, "{}", found.held.len());
     }
 }

@@ -462,6 +462,8 @@ pub(crate) struct Memory {
     bytes: Arc<Bytes>,
     words64: Arc<Mutex<BTreeMap<usize, Arc<AtomicU64>>>>,
     words32: Arc<Mutex<BTreeMap<usize, Arc<AtomicU32>>>>,
+    /// Where it begins in the memory that it is a run of.
+    start: usize,
     len: usize,
 }
 
@@ -481,7 +483,13 @@ impl Memory {
         // Loom wants an object to exist before threads race for it. The first word is where a header is looked for
         // before anybody wrote it; the creator makes the others before it publishes that one.
         let words64 = BTreeMap::from([(0, Arc::new(AtomicU64::new(0)))]);
-        Self { bytes: Arc::new(bytes), words64: Arc::new(Mutex::new(words64)), words32: Arc::default(), len }
+        let words64 = Arc::new(Mutex::new(words64));
+        Self { bytes: Arc::new(bytes), words64, words32: Arc::default(), start: 0, len }
+    }
+
+    /// The `len` bytes at `offset`, which are bytes of this memory.
+    pub(crate) fn run(&self, offset: usize, len: usize) -> Self {
+        Self { start: self.start + offset, len, ..self.clone() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -492,7 +500,7 @@ impl Memory {
     /// As in the normal build.
     pub(crate) unsafe fn shared_u64(&self, offset: usize) -> Shared<AtomicU64> {
         let mut words = self.words64.lock().expect("no model panics while it holds this lock");
-        let word = words.entry(offset).or_insert_with(|| Arc::new(AtomicU64::new(0)));
+        let word = words.entry(self.start + offset).or_insert_with(|| Arc::new(AtomicU64::new(0)));
         Shared { word: Arc::clone(word) }
     }
 
@@ -500,22 +508,25 @@ impl Memory {
     /// As in the normal build.
     pub(crate) unsafe fn shared_u32(&self, offset: usize) -> Shared<AtomicU32> {
         let mut words = self.words32.lock().expect("no model panics while it holds this lock");
-        let word = words.entry(offset).or_insert_with(|| Arc::new(AtomicU32::new(0)));
+        let word = words.entry(self.start + offset).or_insert_with(|| Arc::new(AtomicU32::new(0)));
         Shared { word: Arc::clone(word) }
     }
 
     /// # Safety
     /// As in the normal build.
     pub(crate) unsafe fn payload(&self, offset: usize, len: usize) -> Payload {
-        Payload { bytes: Arc::clone(&self.bytes), base: offset, len }
+        Payload { bytes: Arc::clone(&self.bytes), base: self.start + offset, len }
     }
 
     /// # Safety
     /// As in the normal build.
     pub(crate) unsafe fn words(&self, offset: usize, len: usize) -> Words {
         let mut all = self.words64.lock().expect("no model panics while it holds this lock");
-        let word =
-            |i| Arc::clone(all.entry(offset + i * GRANULE).or_insert_with(|| Arc::new(AtomicU64::new(0))));
+        let word = |i| {
+            Arc::clone(
+                all.entry(self.start + offset + i * GRANULE).or_insert_with(|| Arc::new(AtomicU64::new(0))),
+            )
+        };
         Words { words: (0..len).map(word).collect() }
     }
 }

@@ -566,6 +566,12 @@ impl Memory {
         self.len
     }
 
+    /// The `len` bytes at `offset`, which are bytes of this memory.
+    pub(crate) fn run(&self, offset: usize, len: usize) -> Self {
+        // What is out of bounds is never reached: the offset of an empty run is the end at most.
+        Self { base: NonNull::new(self.base.as_ptr().wrapping_add(offset)).unwrap_or(self.base), len }
+    }
+
     /// # Safety
     /// Eight bytes at `offset` are in bounds and aligned, and only ever accessed as this atomic.
     pub(crate) unsafe fn shared_u64(&self, offset: usize) -> Shared<AtomicU64> {

@@ -1,0 +1,219 @@
+//! What may be chosen for a channel.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tidewire_shm::bell::{SleepOptions, Spin};
+use tidewire_shm::{SegmentOptions, StalePolicy};
+
+/// How messages of several senders meet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A lane for each sender: messages of one sender arrive in order, those of several in no particular one, and no
+    /// sender delays another. The default.
+    #[default]
+    Lanes,
+    /// One order over all senders, the one in which they sent. Costs two to four times as much.
+    Ordered,
+    /// One sender: a ring, and nothing else.
+    Single,
+}
+
+/// How to wait for a message, or for room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Wait {
+    /// Look without pause: the least delay there is, and a processor for each who waits.
+    Spin,
+    /// Look, and let others run in between.
+    Yield,
+    /// Spin for a while, 10 to 20 microseconds where nothing else is chosen, then sleep. The default.
+    #[default]
+    Hybrid,
+    /// As [`Hybrid`](Self::Hybrid), spinning for about as long as this before sleeping.
+    HybridFor(Duration),
+    /// Sleep at once.
+    Park,
+}
+
+impl Wait {
+    pub(crate) fn sleep_options(self) -> SleepOptions {
+        let options = SleepOptions::new();
+        match self {
+            // Those that never sleep look for themselves.
+            Self::Spin | Self::Yield | Self::Hybrid => options,
+            // A round of a pause and a look takes about 20 ns.
+            Self::HybridFor(spin) => {
+                options.spin(Spin::Rounds(u32::try_from(spin.as_nanos() / 20).unwrap_or(u32::MAX)))
+            }
+            Self::Park => options.spin(Spin::Rounds(0)).yields(0),
+        }
+    }
+}
+
+/// What becomes of a message for which there is no room. A receiver chooses it, for all senders.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// [`send`](crate::Sender::send) waits until there is. The default.
+    #[default]
+    Block,
+    /// `send` gives it back at once, with [`SendError::Full`](crate::SendError::Full).
+    Reject,
+    /// `send` drops it, and counts it: [`Sender::dropped`](crate::Sender::dropped), and for the receiver
+    /// [`SenderInfo::dropped`](crate::SenderInfo::dropped).
+    DropNewest,
+}
+
+/// What may be chosen for a channel: how much it holds and who may send by whoever creates it, the receiver; how to wait
+/// by each end for itself.
+///
+/// ```
+/// use tidewire::{Kind, Options, Overflow};
+///
+/// let (mut tx, mut rx) = Options::new().capacity(4).kind(Kind::Single).overflow(Overflow::Reject).channel::<u64>()?;
+/// for i in 0..4 {
+///     tx.send(i)?;
+/// }
+/// assert!(tx.send(4).is_err());
+/// assert_eq!(rx.recv()?, 0);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub(crate) capacity: Option<usize>,
+    pub(crate) senders: u32,
+    pub(crate) kind: Kind,
+    pub(crate) overflow: Overflow,
+    pub(crate) wait: Wait,
+    pub(crate) stale: StalePolicy,
+    pub(crate) fence: bool,
+    pub(crate) directory: Option<PathBuf>,
+    pub(crate) huge_pages: bool,
+    pub(crate) prefault: bool,
+    pub(crate) lock_memory: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Options {
+    /// The defaults: lanes for 16 senders with 8 to 1024 messages each, about a mebibyte in all; waiting by spinning a
+    /// little and then sleeping; senders wait when there is no room.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            capacity: None,
+            senders: 16,
+            kind: Kind::Lanes,
+            overflow: Overflow::Block,
+            wait: Wait::Hybrid,
+            stale: StalePolicy::Adopt,
+            fence: false,
+            directory: None,
+            huge_pages: false,
+            prefault: false,
+            lock_memory: false,
+        }
+    }
+
+    /// How many messages the channel holds for each sender; bytes for a channel of bytes. Rounded up to a power of two.
+    #[must_use]
+    pub fn capacity(mut self, capacity: usize) -> Self {
+        self.capacity = Some(capacity);
+        self
+    }
+
+    /// How many senders there can be at a time: 1 to 255, but for [`Kind::Single`].
+    #[must_use]
+    pub fn senders(mut self, senders: u32) -> Self {
+        self.senders = senders;
+        self
+    }
+
+    /// How messages of several senders meet.
+    #[must_use]
+    pub fn kind(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// What becomes of messages for which there is no room.
+    #[must_use]
+    pub fn overflow(mut self, overflow: Overflow) -> Self {
+        self.overflow = overflow;
+        self
+    }
+
+    /// How this end waits.
+    #[must_use]
+    pub fn wait(mut self, wait: Wait) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    /// What a receiver does with a channel of its name that nobody uses any more: goes on with what was sent
+    /// ([`StalePolicy::Adopt`], the default: nothing that was sent is lost), or begins anew. One that holds other messages
+    /// than the receiver wants, or that was made before the last boot, is always begun anew.
+    #[must_use]
+    pub fn stale(mut self, stale: StalePolicy) -> Self {
+        self.stale = stale;
+        self
+    }
+
+    /// Lets every message pay for a fence, so that a sleeper needs no help of the kernel to be woken. For where some of the
+    /// processes may not use `membarrier`; where the receiver may not, it is so without asking.
+    #[must_use]
+    pub fn fence(mut self, fence: bool) -> Self {
+        self.fence = fence;
+        self
+    }
+
+    /// Keeps names in this directory instead of the one of this user.
+    #[must_use]
+    pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.directory = Some(directory.into());
+        self
+    }
+
+    /// Asks for huge pages.
+    #[must_use]
+    pub fn huge_pages(mut self, wanted: bool) -> Self {
+        self.huge_pages = wanted;
+        self
+    }
+
+    /// Has all pages mapped before the first message.
+    #[must_use]
+    pub fn prefault(mut self, wanted: bool) -> Self {
+        self.prefault = wanted;
+        self
+    }
+
+    /// Keeps the memory from being swapped out.
+    #[must_use]
+    pub fn lock_memory(mut self, wanted: bool) -> Self {
+        self.lock_memory = wanted;
+        self
+    }
+
+    pub(crate) fn segment_options(&self) -> SegmentOptions {
+        let options = SegmentOptions::new()
+            .huge_pages(self.huge_pages)
+            .prefault(self.prefault)
+            .lock_memory(self.lock_memory);
+        match &self.directory {
+            Some(directory) => options.directory(directory),
+            None => options,
+        }
+    }
+
+    /// Senders there can be.
+    pub(crate) fn most_senders(&self) -> u32 {
+        if self.kind == Kind::Single { 1 } else { self.senders }
+    }
+}
