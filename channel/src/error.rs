@@ -37,6 +37,10 @@ const DISCONNECTED_SENDER: &str = "expected a receiver, found that it is gone";
 const DISCONNECTED_RECEIVER: &str = "expected a message, found no sender any more";
 const FORKED: &str = "expected the process that opened this end, found a child that it forked";
 
+fn too_long(most: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "expected a message of at most {most}, found a longer one")
+}
+
 /// Why a message was not sent; it is given back.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -49,6 +53,8 @@ pub enum TrySendError<T> {
     Corrupt(T, Corrupt),
     /// This process is a fork child of the one that opened this end.
     ForkedChild(T),
+    /// It is longer than the channel can ever hold: that many bytes, or messages of a reservation.
+    TooLong(T, usize),
 }
 
 /// Why a message was not sent, after any wait that was to be; it is given back.
@@ -63,6 +69,8 @@ pub enum SendError<T> {
     Corrupt(T, Corrupt),
     /// As [`TrySendError::ForkedChild`].
     ForkedChild(T),
+    /// As [`TrySendError::TooLong`].
+    TooLong(T, usize),
 }
 
 /// Why a message was not sent in time; it is given back.
@@ -77,6 +85,8 @@ pub enum SendTimeoutError<T> {
     Corrupt(T, Corrupt),
     /// As [`TrySendError::ForkedChild`].
     ForkedChild(T),
+    /// As [`TrySendError::TooLong`].
+    TooLong(T, usize),
 }
 
 impl<T> TrySendError<T> {
@@ -86,6 +96,7 @@ impl<T> TrySendError<T> {
             Self::Full(value)
             | Self::Disconnected(value)
             | Self::Corrupt(value, _)
+            | Self::TooLong(value, _)
             | Self::ForkedChild(value) => value,
         }
     }
@@ -96,6 +107,7 @@ impl<T> TrySendError<T> {
             Self::Disconnected(_) => f.write_str(DISCONNECTED_SENDER),
             Self::Corrupt(_, corrupt) => corrupt.fmt(f),
             Self::ForkedChild(_) => f.write_str(FORKED),
+            Self::TooLong(_, most) => too_long(*most, f),
         }
     }
 
@@ -106,6 +118,7 @@ impl<T> TrySendError<T> {
             Self::Disconnected(value) => TrySendError::Disconnected(change(value)),
             Self::Corrupt(value, corrupt) => TrySendError::Corrupt(change(value), corrupt),
             Self::ForkedChild(value) => TrySendError::ForkedChild(change(value)),
+            Self::TooLong(value, most) => TrySendError::TooLong(change(value), most),
         }
     }
 }
@@ -122,7 +135,10 @@ impl<T> SendTimeoutError<T> {
     pub fn into_inner(self) -> T {
         match self {
             Self::Timeout(value) => value,
-            Self::Disconnected(value) | Self::Corrupt(value, _) | Self::ForkedChild(value) => value,
+            Self::Disconnected(value)
+            | Self::Corrupt(value, _)
+            | Self::TooLong(value, _)
+            | Self::ForkedChild(value) => value,
         }
     }
 }
@@ -134,6 +150,7 @@ impl<T> From<SendError<T>> for TrySendError<T> {
             SendError::Disconnected(value) => Self::Disconnected(value),
             SendError::Corrupt(value, corrupt) => Self::Corrupt(value, corrupt),
             SendError::ForkedChild(value) => Self::ForkedChild(value),
+            SendError::TooLong(value, most) => Self::TooLong(value, most),
         }
     }
 }
@@ -145,6 +162,7 @@ impl<T> From<TrySendError<T>> for SendError<T> {
             TrySendError::Disconnected(value) => Self::Disconnected(value),
             TrySendError::Corrupt(value, corrupt) => Self::Corrupt(value, corrupt),
             TrySendError::ForkedChild(value) => Self::ForkedChild(value),
+            TrySendError::TooLong(value, most) => Self::TooLong(value, most),
         }
     }
 }
@@ -156,6 +174,7 @@ impl<T> From<TrySendError<T>> for SendTimeoutError<T> {
             TrySendError::Disconnected(value) => Self::Disconnected(value),
             TrySendError::Corrupt(value, corrupt) => Self::Corrupt(value, corrupt),
             TrySendError::ForkedChild(value) => Self::ForkedChild(value),
+            TrySendError::TooLong(value, most) => Self::TooLong(value, most),
         }
     }
 }
@@ -173,6 +192,7 @@ impl<T> fmt::Display for SendError<T> {
             Self::Disconnected(_) => f.write_str(DISCONNECTED_SENDER),
             Self::Corrupt(_, corrupt) => corrupt.fmt(f),
             Self::ForkedChild(_) => f.write_str(FORKED),
+            Self::TooLong(_, most) => too_long(*most, f),
         }
     }
 }
@@ -184,6 +204,7 @@ impl<T> fmt::Display for SendTimeoutError<T> {
             Self::Disconnected(_) => f.write_str(DISCONNECTED_SENDER),
             Self::Corrupt(_, corrupt) => corrupt.fmt(f),
             Self::ForkedChild(_) => f.write_str(FORKED),
+            Self::TooLong(_, most) => too_long(*most, f),
         }
     }
 }
@@ -195,6 +216,7 @@ impl<T> fmt::Debug for TrySendError<T> {
             Self::Disconnected(_) => "Disconnected(..)",
             Self::Corrupt(..) => "Corrupt(..)",
             Self::ForkedChild(_) => "ForkedChild(..)",
+            Self::TooLong(..) => "TooLong(..)",
         })
     }
 }
@@ -206,6 +228,7 @@ impl<T> fmt::Debug for SendError<T> {
             Self::Disconnected(_) => "Disconnected(..)",
             Self::Corrupt(..) => "Corrupt(..)",
             Self::ForkedChild(_) => "ForkedChild(..)",
+            Self::TooLong(..) => "TooLong(..)",
         })
     }
 }
@@ -217,6 +240,7 @@ impl<T> fmt::Debug for SendTimeoutError<T> {
             Self::Disconnected(_) => "Disconnected(..)",
             Self::Corrupt(..) => "Corrupt(..)",
             Self::ForkedChild(_) => "ForkedChild(..)",
+            Self::TooLong(..) => "TooLong(..)",
         })
     }
 }
@@ -224,6 +248,10 @@ impl<T> fmt::Debug for SendTimeoutError<T> {
 impl<T> Error for TrySendError<T> {}
 impl<T> Error for SendError<T> {}
 impl<T> Error for SendTimeoutError<T> {}
+
+fn too_small(needed: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    write!(f, "expected a buffer for {needed} bytes, found a shorter one")
+}
 
 /// Why no message was received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -238,6 +266,11 @@ pub enum TryRecvError {
     Corrupt(Corrupt),
     /// This process is a fork child of the one that opened this end.
     ForkedChild,
+    /// The message is longer than the buffer; it is the next to be received.
+    BufferTooSmall {
+        /// Its bytes.
+        needed: usize,
+    },
 }
 
 /// Why no message was received, after a wait without limit.
@@ -250,6 +283,11 @@ pub enum RecvError {
     Corrupt(Corrupt),
     /// As [`TryRecvError::ForkedChild`].
     ForkedChild,
+    /// As [`TryRecvError::BufferTooSmall`].
+    BufferTooSmall {
+        /// Its bytes.
+        needed: usize,
+    },
 }
 
 /// Why no message was received in time.
@@ -264,6 +302,11 @@ pub enum RecvTimeoutError {
     Corrupt(Corrupt),
     /// As [`TryRecvError::ForkedChild`].
     ForkedChild,
+    /// As [`TryRecvError::BufferTooSmall`].
+    BufferTooSmall {
+        /// Its bytes.
+        needed: usize,
+    },
 }
 
 impl From<RecvError> for TryRecvError {
@@ -272,6 +315,7 @@ impl From<RecvError> for TryRecvError {
             RecvError::Disconnected => Self::Disconnected,
             RecvError::Corrupt(corrupt) => Self::Corrupt(corrupt),
             RecvError::ForkedChild => Self::ForkedChild,
+            RecvError::BufferTooSmall { needed } => Self::BufferTooSmall { needed },
         }
     }
 }
@@ -282,6 +326,7 @@ impl From<RecvError> for RecvTimeoutError {
             RecvError::Disconnected => Self::Disconnected,
             RecvError::Corrupt(corrupt) => Self::Corrupt(corrupt),
             RecvError::ForkedChild => Self::ForkedChild,
+            RecvError::BufferTooSmall { needed } => Self::BufferTooSmall { needed },
         }
     }
 }
@@ -294,6 +339,7 @@ impl RecvTimeoutError {
             TryRecvError::Disconnected => Self::Disconnected,
             TryRecvError::Corrupt(corrupt) => Self::Corrupt(corrupt),
             TryRecvError::ForkedChild => Self::ForkedChild,
+            TryRecvError::BufferTooSmall { needed } => Self::BufferTooSmall { needed },
         }
     }
 }
@@ -304,6 +350,7 @@ impl fmt::Display for RecvError {
             Self::Disconnected => f.write_str(DISCONNECTED_RECEIVER),
             Self::Corrupt(corrupt) => corrupt.fmt(f),
             Self::ForkedChild => f.write_str(FORKED),
+            Self::BufferTooSmall { needed } => too_small(*needed, f),
         }
     }
 }
@@ -315,6 +362,7 @@ impl fmt::Display for TryRecvError {
             Self::Disconnected => RecvError::Disconnected.fmt(f),
             Self::Corrupt(corrupt) => corrupt.fmt(f),
             Self::ForkedChild => f.write_str(FORKED),
+            Self::BufferTooSmall { needed } => too_small(*needed, f),
         }
     }
 }
@@ -326,6 +374,7 @@ impl fmt::Display for RecvTimeoutError {
             Self::Disconnected => RecvError::Disconnected.fmt(f),
             Self::Corrupt(corrupt) => corrupt.fmt(f),
             Self::ForkedChild => f.write_str(FORKED),
+            Self::BufferTooSmall { needed } => too_small(*needed, f),
         }
     }
 }

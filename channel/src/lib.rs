@@ -4,6 +4,8 @@
 #[allow(unused_extern_crates, reason = "the derive names this crate")]
 extern crate self as tidewire;
 
+mod byte_queue;
+mod bytes;
 mod error;
 mod ground;
 mod info;
@@ -15,6 +17,7 @@ mod rest;
 mod send;
 mod typed;
 
+pub use bytes::{BytesReceiver, BytesSender, Writing, bytes_receiver, bytes_sender};
 pub use error::{
     Corrupt, OpenError, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
 };

@@ -94,7 +94,7 @@ pub use layout::{FieldLayout, Layout};
 /// }
 /// ```
 /// Padding:
-/// ```compile_fail
+/// ```compile_fail,E0080
 /// #[derive(Clone, Copy, tidewire::Message)]
 /// #[repr(C)]
 /// struct Quote {
@@ -122,7 +122,7 @@ pub use layout::{FieldLayout, Layout};
 /// struct Level { price: f64, quantity: u64 }
 /// ```
 /// A value that is moved, not copied:
-/// ```compile_fail
+/// ```compile_fail,E0277
 /// #[derive(tidewire::Message)] // `Copy` is missing
 /// #[repr(C)]
 /// struct Level { price: f64, quantity: u64 }

@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tidewire_shm::bell::{SleepOptions, Spin};
+use tidewire_shm::bell::{ROSTER_MAX, SleepOptions, Spin};
 use tidewire_shm::{SegmentOptions, StalePolicy};
+
+use crate::error::OpenError;
 
 /// How messages of several senders meet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -89,6 +91,8 @@ pub struct Options {
     pub(crate) wait: Wait,
     pub(crate) stale: StalePolicy,
     pub(crate) fence: bool,
+    /// What the bytes of a channel of bytes are, for those who care.
+    pub(crate) bytes_of: u64,
     pub(crate) directory: Option<PathBuf>,
     pub(crate) huge_pages: bool,
     pub(crate) prefault: bool,
@@ -114,6 +118,7 @@ impl Options {
             wait: Wait::Hybrid,
             stale: StalePolicy::Adopt,
             fence: false,
+            bytes_of: 0,
             directory: None,
             huge_pages: false,
             prefault: false,
@@ -215,5 +220,15 @@ impl Options {
     /// Senders there can be.
     pub(crate) fn most_senders(&self) -> u32 {
         if self.kind == Kind::Single { 1 } else { self.senders }
+    }
+
+    pub(crate) fn checked_senders(&self) -> Result<u32, OpenError> {
+        let senders = self.most_senders();
+        if (1..ROSTER_MAX).contains(&senders) {
+            return Ok(senders);
+        }
+        Err(OpenError::Options {
+            reason: format!("expected 1 to {} senders, found {senders}", ROSTER_MAX - 1),
+        })
     }
 }

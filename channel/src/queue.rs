@@ -13,6 +13,8 @@ pub(crate) enum Popped<R> {
     Got(R),
     Empty,
     Corrupt(Corrupt),
+    /// The buffer is; the message needs so many bytes.
+    TooSmall(usize),
 }
 
 /// What became of one attempt to put something into a queue.
@@ -21,6 +23,8 @@ pub(crate) enum Pushed {
     Done,
     Full,
     Corrupt(Corrupt),
+    /// It never fits; so much does.
+    TooLong(usize),
 }
 
 /// What a receiver does with any queue.

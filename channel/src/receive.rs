@@ -101,6 +101,7 @@ impl<O: Outlet> ReceiveEnd<O> {
             }
             Popped::Empty => self.try_again(&mut pop),
             Popped::Corrupt(corrupt) => Err(TryRecvError::Corrupt(corrupt)),
+            Popped::TooSmall(needed) => Err(TryRecvError::BufferTooSmall { needed }),
         }
     }
 
@@ -154,6 +155,7 @@ impl<O: Outlet> ReceiveEnd<O> {
                 Ok(got)
             }
             Popped::Corrupt(corrupt) => Err(TryRecvError::Corrupt(corrupt)),
+            Popped::TooSmall(needed) => Err(TryRecvError::BufferTooSmall { needed }),
             Popped::Empty => Err(match self.outlet.take_corrupt() {
                 Some(corrupt) => TryRecvError::Corrupt(corrupt),
                 None => self.nothing(),
@@ -246,6 +248,9 @@ impl<O: Outlet> ReceiveEnd<O> {
                 Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
                 Err(TryRecvError::Corrupt(corrupt)) => return Err(RecvTimeoutError::Corrupt(corrupt)),
                 Err(TryRecvError::ForkedChild) => return Err(RecvTimeoutError::ForkedChild),
+                Err(TryRecvError::BufferTooSmall { needed }) => {
+                    return Err(RecvTimeoutError::BufferTooSmall { needed });
+                }
             }
             if let Some(popped) = self.sleep(until, &mut pop) {
                 match popped {
@@ -254,6 +259,7 @@ impl<O: Outlet> ReceiveEnd<O> {
                         return Ok(got);
                     }
                     Popped::Corrupt(corrupt) => return Err(RecvTimeoutError::Corrupt(corrupt)),
+                    Popped::TooSmall(needed) => return Err(RecvTimeoutError::BufferTooSmall { needed }),
                     Popped::Empty => {}
                 }
             }
@@ -357,6 +363,7 @@ impl From<RecvTimeoutError> for RecvError {
             RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected => Self::Disconnected,
             RecvTimeoutError::Corrupt(corrupt) => Self::Corrupt(corrupt),
             RecvTimeoutError::ForkedChild => Self::ForkedChild,
+            RecvTimeoutError::BufferTooSmall { needed } => Self::BufferTooSmall { needed },
         }
     }
 }

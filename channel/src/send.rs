@@ -82,6 +82,7 @@ impl<I: Inlet> SendEnd<I> {
             Pushed::Full if self.is_alone() => Offered::Failed(TrySendError::Disconnected(())),
             Pushed::Full => Offered::Full,
             Pushed::Corrupt(corrupt) => Offered::Failed(TrySendError::Corrupt((), corrupt)),
+            Pushed::TooLong(most) => Offered::Failed(TrySendError::TooLong((), most)),
         }
     }
 
@@ -134,6 +135,7 @@ impl<I: Inlet> SendEnd<I> {
                         return Ok(());
                     }
                     Pushed::Corrupt(corrupt) => return Err(TrySendError::Corrupt((), corrupt)),
+                    Pushed::TooLong(most) => return Err(TrySendError::TooLong((), most)),
                     Pushed::Full => {}
                 }
             }

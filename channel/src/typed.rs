@@ -73,7 +73,7 @@ pub fn channel<T: Message>() -> Result<(Sender<T>, Receiver<T>), OpenError> {
     Options::new().channel()
 }
 
-fn numbers(options: &Options) -> [u64; 8] {
+pub(crate) fn numbers(options: &Options) -> [u64; 8] {
     let kind = match options.kind {
         Kind::Lanes => 1,
         Kind::Ordered => 2,
@@ -88,7 +88,7 @@ fn numbers(options: &Options) -> [u64; 8] {
 }
 
 /// What the creator chose.
-fn chosen(numbers: &[u64; 8]) -> Result<(Kind, Overflow), OpenError> {
+pub(crate) fn chosen(numbers: &[u64; 8]) -> Result<(Kind, Overflow), OpenError> {
     let [_, kind, overflow, ..] = numbers;
     let kind = match kind {
         1 => Kind::Lanes,
@@ -106,10 +106,7 @@ fn chosen(numbers: &[u64; 8]) -> Result<(Kind, Overflow), OpenError> {
 }
 
 fn plan<T: Message>(options: &Options) -> Result<Plan<'_>, OpenError> {
-    let senders = options.most_senders();
-    if !(1..tidewire_shm::bell::ROSTER_MAX).contains(&senders) {
-        return Err(cannot(format!("expected 1 to 255 senders, found {senders}")));
-    }
+    let senders = options.checked_senders()?;
     Ok(Plan {
         kind: KIND_CHANNEL,
         fingerprint: T::LAYOUT.fingerprint(),
@@ -230,7 +227,9 @@ impl Drop for Leaving {
     }
 }
 
-fn single_queue(ground: &mut Ground) -> Result<tidewire_shm::Region<tidewire_shm::Untrusted>, OpenError> {
+pub(crate) fn single_queue(
+    ground: &mut Ground,
+) -> Result<tidewire_shm::Region<tidewire_shm::Untrusted>, OpenError> {
     ground.parts.pop().ok_or_else(|| cannot("expected a queue, found none"))
 }
 
