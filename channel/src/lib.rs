@@ -9,22 +9,39 @@ mod bytes;
 mod error;
 mod ground;
 mod info;
+mod latest;
+mod list;
 mod message;
 mod options;
 mod queue;
 mod receive;
 mod rest;
+mod rpc;
 mod send;
+#[cfg(feature = "serde")]
+mod serde_channel;
+mod stream;
 mod typed;
 
 pub use bytes::{BytesReceiver, BytesSender, Writing, bytes_receiver, bytes_sender};
 pub use error::{
-    Corrupt, OpenError, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
+    CallError, Corrupt, OpenError, RecvError, RecvTimeoutError, ReplyError, SendError, SendTimeoutError,
+    TryRecvError, TrySendError,
 };
 pub use info::SenderInfo;
+pub use latest::{LoadError, Reader, Snapshot, StoreError, WaitError, Wake, Writer, reader, writer};
+pub use list::{Entry, Pattern, Peer, Report, Standing, Usage, clean, inspect, list};
 pub use message::{Difference, FieldLayout, Layout, Message};
 pub use options::{Kind, Options, Overflow, Wait};
+pub use rpc::{
+    BytesClient, BytesPending, BytesRequest, BytesServer, CallId, Client, Pending, Request, Server, ServiceEnds,
+    client, server, service,
+};
+#[cfg(feature = "serde")]
+pub use serde_channel::{DecodeError, EncodeError, SerdeReceiver, SerdeSender, serde_receiver, serde_sender};
+pub use stream::{StreamReader, StreamWriter};
 pub use tidewire_derive::Message;
+pub use tidewire_seqlock::Corrupt as CorruptValue;
 pub use tidewire_shm as shm;
 pub use tidewire_shm::StalePolicy;
 pub use typed::{Drain, Iter, Receiver, Sender, channel, receiver, sender};

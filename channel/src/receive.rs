@@ -43,8 +43,9 @@ pub(crate) struct ReceiveEnd<O: Outlet> {
     /// Who is there, as of `changes`.
     present: Vec<Present>,
     changes: u64,
-    /// Whether anybody has been there in our time.
+    /// Whether anybody has been there in our time, and the generation of each entry before.
     met: bool,
+    before: Vec<u64>,
     /// Those whose entries say that they are there, and who are not.
     ghosts: Vec<Ghost>,
     callers: Vec<Option<Caller<System, Untrusted>>>,
@@ -57,7 +58,7 @@ pub(crate) struct ReceiveEnd<O: Outlet> {
 impl<O: Outlet> ReceiveEnd<O> {
     pub(crate) fn new(outlet: O, ground: Ground, wait: Wait) -> Result<Self, OpenError> {
         // Before we are there: whoever comes later is one who came in our time.
-        let known: Vec<u64> =
+        let before: Vec<u64> =
             (0..ground.roster.entries()).map(|entry| ground.roster.entry(entry).generation).collect();
         let own = ground.attend(RECEIVER, &wait.sleep_options())?;
         let Ground { segment, leases, presence, roster, mark, .. } = ground;
@@ -71,6 +72,7 @@ impl<O: Outlet> ReceiveEnd<O> {
             present: Vec::new(),
             changes: 0,
             met: false,
+            before,
             ghosts: Vec::new(),
             callers,
             roster,
@@ -79,9 +81,6 @@ impl<O: Outlet> ReceiveEnd<O> {
             segment,
         };
         end.look_around();
-        end.met |= (1..end.roster.entries())
-            .zip(known.iter().skip(1))
-            .any(|(entry, generation)| end.roster.entry(entry).generation > *generation);
         Ok(end)
     }
 
@@ -171,19 +170,21 @@ impl<O: Outlet> ReceiveEnd<O> {
     fn look_around(&mut self) {
         // Before the entries: a change in between is found next time.
         self.changes = self.roster.changes();
-        let mut before = std::mem::take(&mut self.present);
+        let mut seen = std::mem::take(&mut self.present);
         for entry in 1..self.roster.entries() {
             let said = self.roster.entry(entry);
+            // Also one that came and went without being seen.
+            self.met |= self.before.get(entry as usize).is_some_and(|before| said.generation > *before);
             if !said.present {
                 continue;
             }
-            let known = before.iter().position(|one| one.entry == entry && one.generation == said.generation);
+            let known = seen.iter().position(|one| one.entry == entry && one.generation == said.generation);
             let is_ghost = |ghost: &Ghost| (ghost.entry, ghost.generation) == (entry, said.generation);
             if self.ghosts.iter().any(is_ghost) {
                 continue;
             }
             let found = match known {
-                Some(index) => before.swap_remove(index),
+                Some(index) => seen.swap_remove(index),
                 None => {
                     let watch = DeathWatch::find(NoticeAddress::from_words(said.notice)).ok();
                     Present { entry, generation: said.generation, watch }
@@ -202,7 +203,7 @@ impl<O: Outlet> ReceiveEnd<O> {
                 self.present.push(found);
             }
         }
-        self.met |= !self.present.is_empty() || !before.is_empty();
+        self.met |= !self.present.is_empty() || !seen.is_empty();
         self.bury();
     }
 

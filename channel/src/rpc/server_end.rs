@@ -1,0 +1,142 @@
+//! The end that is asked: receives requests, of one type or of bytes.
+
+use std::sync::Arc;
+
+use tidewire_mpsc::bytes::{Consumer, Queue};
+use tidewire_ring::bytes::Ring;
+use tidewire_shm::{ForkMark, Presence, Segment, Untrusted};
+
+use super::desk::{Desk, Duty};
+use super::record::{Cargo, head, low};
+use super::{SERVER, Service, split};
+use crate::error::{Corrupt, OpenError, RecvTimeoutError, TryRecvError};
+use crate::ground::Ground;
+use crate::options::Wait;
+use crate::rest::{Rest, Until};
+
+/// Records of former times that one look passes over.
+const PASSED: u32 = 1024;
+
+#[derive(Debug)]
+pub(crate) struct ServerEnd {
+    rest: Option<Rest>,
+    /// `None` in a fork child that dropped it.
+    queue: Option<Consumer<Untrusted>>,
+    desk: Arc<Desk>,
+    generation: u32,
+    mark: ForkMark,
+    _presence: Option<Presence>,
+    pub(crate) segment: Segment,
+}
+
+/// A request, and the duty to answer it.
+pub(crate) type Asked<Q> = (Q, Duty);
+
+impl ServerEnd {
+    pub(crate) fn new(mut ground: Ground, wait: Wait) -> Result<Self, OpenError> {
+        let service = Service::found(&ground.numbers)?;
+        let (queue, replies) = service.regions(&mut ground.parts)?;
+        let queue = Queue::open(queue, 0)?.consumer(&*ground.leases)?;
+        // One that was overwritten is of no use to its client, either.
+        let rings: Vec<_> =
+            split(replies, &service)?.into_iter().map(|region| Ring::open(region, 0).ok()).collect();
+        let own = ground.attend(SERVER, &wait.sleep_options())?;
+        let generation = low(own.generation());
+        let Ground { segment, leases, presence, roster, mark, .. } = ground;
+        let desk = Desk::new(rings.into_iter(), roster, leases, mark, service.reply_bytes);
+        let rest = Some(Rest { own, wait });
+        let end = Self {
+            rest,
+            queue: Some(queue),
+            desk: Arc::new(desk),
+            generation,
+            mark,
+            _presence: presence,
+            segment,
+        };
+        // Who waits for an answer of a former server learns that none will come.
+        end.desk.wake_all();
+        Ok(end)
+    }
+
+    #[inline]
+    pub(crate) fn try_take<Q: Cargo>(&mut self) -> Result<Asked<Q>, TryRecvError> {
+        if self.mark.is_forked_child() {
+            return Err(TryRecvError::ForkedChild);
+        }
+        let Some(queue) = self.queue.as_mut() else { return Err(TryRecvError::ForkedChild) };
+        match pop(queue, self.generation, &self.desk) {
+            Some(asked) => Ok(asked),
+            None => Err(TryRecvError::Empty),
+        }
+    }
+
+    pub(crate) fn take<Q: Cargo>(&mut self, until: Until) -> Result<Asked<Q>, RecvTimeoutError> {
+        loop {
+            match self.try_take() {
+                Ok(asked) => return Ok(asked),
+                Err(TryRecvError::Empty) if until.is_over() => return Err(RecvTimeoutError::Timeout),
+                Err(TryRecvError::Empty) => {}
+                Err(error) => return Err(RecvTimeoutError::from_try(error)),
+            }
+            let Self { rest: Some(rest), queue: Some(queue), desk, generation, .. } = self else {
+                return Err(RecvTimeoutError::ForkedChild);
+            };
+            queue.rescan();
+            let mut got = None;
+            let mut ready = || {
+                got = pop(queue, *generation, desk);
+                got.is_some()
+            };
+            // Nobody's death ends the wait: clients come and go.
+            let _woken = rest.wait(&mut ready, until, &[], true);
+            if let Some(asked) = got {
+                return Ok(asked);
+            }
+        }
+    }
+
+    /// A client that was taken out of use since this was last asked.
+    pub(crate) fn take_corrupt(&mut self) -> Option<Corrupt> {
+        self.queue.as_mut().and_then(Consumer::take_corrupt).map(Corrupt::Sender)
+    }
+
+    pub(crate) fn set_wait(&mut self, wait: Wait) {
+        if let Some(rest) = self.rest.as_mut() {
+            rest.wait = wait;
+            rest.own.set_patience(&wait.sleep_options());
+        }
+    }
+}
+
+/// The next request to this server; what is none, or was for a former one, is passed over.
+#[inline]
+fn pop<Q: Cargo>(queue: &mut Consumer<Untrusted>, to: u32, desk: &Arc<Desk>) -> Option<Asked<Q>> {
+    for _ in 0..PASSED {
+        let record = queue.pop().ok()?;
+        let head = head(&record).filter(|head| head.number == to);
+        let found = head.and_then(|head| Some((head.id, Q::read(&record)?)));
+        drop(record);
+        if let (Some((id, question)), Some(lane)) = (found, queue.last_lane()) {
+            return Some((question, Duty::new(Arc::clone(desk), lane, id)));
+        }
+    }
+    None
+}
+
+impl Drop for ServerEnd {
+    #[expect(clippy::mem_forget, reason = "in a fork child nothing of the parent's may be given back")]
+    fn drop(&mut self) {
+        if self.mark.is_forked_child() {
+            std::mem::forget(self.rest.take());
+            std::mem::forget(self.queue.take());
+            self.desk.abandon();
+            return;
+        }
+        // In this order: after the entry says that nobody is there, nothing is answered any more; and a successor, which
+        // needs the lease of the queue, finds the ways to the clients free.
+        self.desk.close();
+        self.rest = None;
+        self.desk.wake_all();
+    }
+}
