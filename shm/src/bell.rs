@@ -70,6 +70,8 @@ mod error;
 #[cfg(all(feature = "std", not(loom)))]
 mod event;
 mod kernel;
+#[cfg(all(feature = "std", not(loom)))]
+mod pipe;
 mod ringer;
 mod roster;
 mod sleeper;
@@ -88,8 +90,10 @@ pub use error::BellError;
 #[cfg(all(feature = "std", not(loom)))]
 pub use event::{Armed, EventBell};
 pub use kernel::{Deadline, Kernel, Nap, Place};
+#[cfg(all(feature = "std", not(loom)))]
+pub use pipe::{EventAddress, EventPipe};
 pub use ringer::{Ringer, RingerTally, Rung};
-pub use roster::{Attendance, Caller, Entry, Hands, ROSTER_COUNTERS, ROSTER_MAX, Roster};
+pub use roster::{Attendance, Caller, Entry, Hands, ROSTER_COUNTERS, ROSTER_MAX, Roster, roster_bytes};
 pub use sleeper::{SleepOptions, SleepTally, Sleeper, Spin};
 #[cfg(all(feature = "std", not(loom)))]
 pub use system::{Capabilities, System, capabilities};

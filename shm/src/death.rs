@@ -32,6 +32,10 @@
 //! stopped, or an enemy, in that moment: waits are sliced, and look at the word after each slice. A process that dumps
 //! core is dead only when that is done.
 //!
+//! # Where there is a loop over descriptors
+//! [`DeathWatch::pidfd`] gives a descriptor that can be read once the peer has ended, for `epoll` and its like. It comes
+//! later than the notice, after the memory of the peer was torn down.
+//!
 //! # Fork
 //! A fork child does not have its parent's notice: the page is not in its memory. It has none until it makes its own.
 
@@ -39,6 +43,7 @@ mod address;
 mod error;
 mod guard;
 mod notice;
+mod pidfd;
 mod watch;
 
 pub use address::NoticeAddress;

@@ -193,9 +193,9 @@ impl Header {
     /// # Errors
     /// [`Field::Access`] if the region can only be read, [`Field::TotalBytes`] if it is shorter than the structure.
     pub fn write<L: Trust>(&self, region: &Region<L>) -> Result<(), Incompatible> {
+        require_writable(region)?;
         let (wanted, have) = (self.total_bytes, region.len() as u64);
-        if wanted > have {
-            require_writable(region)?;
+        if wanted > have || region.len() < HEADER_BYTES {
             return Err(Incompatible::new(Field::TotalBytes, wanted, have));
         }
         self.write_front(region)

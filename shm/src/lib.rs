@@ -44,9 +44,9 @@ pub use line::{CACHE_LINE_BYTES, LINE_BYTES, Line};
 pub use region::{Origin, Region};
 #[cfg(all(feature = "std", not(loom)))]
 pub use segment::{
-    Arrival, CleanMode, ForkMark, FoundSegment, JoinError, Joined, Name, NameError, Part, PartedDraft,
-    PartedSegment, Presence, Segment, SegmentError, SegmentLease, SegmentLeases, SegmentOptions, StalePolicy,
-    Verdict, guard_sigbus,
+    Arrival, CleanMode, ForkMark, FoundSegment, JoinError, Joined, LeaseRange, Name, NameError, Part,
+    PartedDraft, PartedSegment, Presence, Segment, SegmentError, SegmentLease, SegmentLeases, SegmentOptions,
+    StalePolicy, Verdict, guard_sigbus,
 };
 pub use trust::{Trust, Trusted, Untrusted};
 

@@ -2,7 +2,6 @@
 
 use core::fmt;
 use core::marker::PhantomData;
-#[cfg(feature = "alloc")]
 use core::ops::Range;
 #[cfg(not(loom))]
 use core::ptr::NonNull;
@@ -13,8 +12,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use crate::error::RegionError;
+use crate::line::LINE_BYTES;
 #[cfg(not(loom))]
-use crate::line::{LINE_BYTES, Line};
+use crate::line::Line;
 use crate::sync::{AtomicU32, AtomicU64, Memory, Payload, Shared, Words};
 use crate::trust::{Trust, Trusted, Untrusted};
 

@@ -7,6 +7,7 @@ mod error;
 mod fork;
 mod handover;
 mod lease;
+mod lease_range;
 mod listing;
 mod map;
 mod memory;
@@ -32,6 +33,7 @@ pub use clean::{CleanMode, FoundSegment, Verdict};
 pub use error::SegmentError;
 pub use fork::ForkMark;
 pub use lease::{SegmentLease, SegmentLeases};
+pub use lease_range::LeaseRange;
 pub use name::{Name, NameError};
 pub use options::SegmentOptions;
 pub use parts::{Part, PartedDraft, PartedSegment};
@@ -115,7 +117,6 @@ impl Segment {
     /// ```
     #[must_use]
     pub fn region(&self) -> Region<Untrusted> {
-        self.register();
         self.mapping.region(self.origin)
     }
 

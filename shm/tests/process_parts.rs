@@ -380,8 +380,20 @@ const ONE_WRITER: SealFlags = FIXED.union(SealFlags::FUTURE_WRITE);
 
 fn memory(seals: SealFlags, pages: usize) -> OwnedFd {
     let fd = memfd_create("test", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
-    fallocate(&fd, FallocateFlags::empty(), 0, (pages * page_size()) as u64).unwrap();
+    let zeros = vec![0; pages * page_size()];
+    assert_eq!(pwrite(&fd, &zeros, 0).unwrap(), zeros.len());
     fcntl_add_seals(&fd, seals).unwrap();
+    fd
+}
+
+/// Memory with as many blocks as `pages`, behind its end: what is before it is there only where `filled` says so.
+fn memory_with_blocks_beyond(pages: usize, filled: usize) -> OwnedFd {
+    let fd = memfd_create("test", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
+    let bytes = (pages * page_size()) as u64;
+    ftruncate(&fd, bytes).unwrap();
+    fallocate(&fd, FallocateFlags::KEEP_SIZE, bytes, bytes).unwrap();
+    pwrite(&fd, &vec![1; filled * page_size()], 0).unwrap();
+    fcntl_add_seals(&fd, ONE_WRITER).unwrap();
     fd
 }
 
@@ -438,6 +450,96 @@ fn memory_that_is_not_what_a_part_must_be_is_refused() {
         let SegmentError::NotASegment { what, .. } = &refused else { panic!("case {number}: {refused:?}") };
         assert_eq!(*what, wrong, "case {number}: {refused}");
     }
+}
+
+#[test]
+fn blocks_beyond_the_end_are_no_room_and_pages_of_the_pool_are_no_part() {
+    let observe = |memory: &OwnedFd, bytes| {
+        let (here, there) = UnixStream::pair().unwrap();
+        offer(&here, b'P', 1, &[memory.as_fd()]);
+        PartedSegment::observe(&there, &[Part::written_by(CREATOR, bytes)])
+    };
+    let wrong = |memory: &OwnedFd, bytes| match observe(memory, bytes).unwrap_err() {
+        SegmentError::NotASegment { what, found, .. } => (what, found),
+        other => panic!("{other:?}"),
+    };
+    for filled in 0..3 {
+        let (what, found) = wrong(&memory_with_blocks_beyond(3, filled), 3 * page_size());
+        assert_eq!(what, "reserved room of a part");
+        assert!(found.contains(&format!("page at {} ", filled * page_size())), "{found}");
+    }
+    // Where nothing is missing they do no harm.
+    assert!(observe(&memory_with_blocks_beyond(3, 3), 3 * page_size()).is_ok());
+
+    let huge = 2 << 20;
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | MemfdFlags::HUGETLB;
+    // Not every kernel has a pool, if only an empty one.
+    if let Ok(pool) = memfd_create("test", flags) {
+        let sized = ftruncate(&pool, huge as u64);
+        fcntl_add_seals(&pool, ONE_WRITER).unwrap();
+        assert_eq!((sized, wrong(&pool, huge).0), (Ok(()), "pages of a part"));
+    }
+}
+
+/// A message that comes byte by byte, each of them in time.
+#[test]
+fn a_message_that_trickles_in_has_one_deadline() {
+    let (here, there) = UnixStream::pair().unwrap();
+    let one = memory(ONE_WRITER, 1);
+    let parts = [Part::written_by(CREATOR, page_size())];
+    there.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+    let started = Instant::now();
+    let trickling = thread::spawn(move || {
+        for (number, byte) in [b'P', 1, 0, 0, 0, 0, 0, 0, 0].into_iter().enumerate() {
+            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+            let mut control = SendAncillaryBuffer::new(&mut space);
+            let descriptors = [one.as_fd()];
+            if number == 0 {
+                assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
+            }
+            // The other end may have lost its patience.
+            let _sent = sendmsg(&here, &[IoSlice::new(&[byte])], &mut control, SendFlags::NOSIGNAL);
+            thread::sleep(Duration::from_millis(100));
+        }
+    });
+    match PartedSegment::observe(&there, &parts).unwrap_err() {
+        SegmentError::Io { source, .. } => assert_eq!(source.kind(), std::io::ErrorKind::TimedOut),
+        other => panic!("{other:?}"),
+    }
+    let took = started.elapsed();
+    assert!(took >= Duration::from_millis(200), "{took:?}");
+    drop(there);
+    trickling.join().unwrap();
+    // A socket that does not block is asked once, and one without a timeout waits.
+    let (here, there) = UnixStream::pair().unwrap();
+    there.set_nonblocking(true).unwrap();
+    match PartedSegment::observe(&there, &parts).unwrap_err() {
+        SegmentError::Io { source, .. } => assert_eq!(source.kind(), std::io::ErrorKind::WouldBlock),
+        other => panic!("{other:?}"),
+    }
+    there.set_nonblocking(false).unwrap();
+    let waiting = thread::spawn(move || PartedSegment::observe(&there, &parts));
+    thread::sleep(Duration::from_millis(100));
+    offer(&here, b'P', 1, &[memory(ONE_WRITER, 1).as_fd()]);
+    assert!(waiting.join().unwrap().is_ok());
+}
+
+#[test]
+fn no_more_descriptors_are_taken_than_are_expected() {
+    let parts = [Part::written_by(CREATOR, page_size()), Part::written_by(PRODUCER, page_size())];
+    let (one, other) = (memory(ONE_WRITER, 1), memory(ONE_WRITER, 1));
+    let (here, there) = UnixStream::pair().unwrap();
+    for byte in [b'P', 3, 0, 0, 0, 0, 0, 0, 0] {
+        let descriptors = [one.as_fd(), other.as_fd()];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
+        sendmsg(&here, &[IoSlice::new(&[byte])], &mut control, SendFlags::empty()).unwrap();
+    }
+    assert_handover(PartedSegment::observe(&there, &parts), "4 or more descriptors");
+    // The second of the nine messages was the last that was looked at.
+    let mut left = [0_u8; 9];
+    assert_eq!((&there).read(&mut left).unwrap(), 1);
 }
 
 fn assert_handover<T: std::fmt::Debug>(answer: Result<T, SegmentError>, found: &str) {

@@ -16,6 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use process_segment_peer::{bytes, fill, peer, report, reports, role, wait_for};
+use rustix::fs::{FallocateFlags, fallocate};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 use tidewire_shm::{Segment, SegmentOptions, guard_sigbus};
@@ -59,9 +60,8 @@ fn read_what_is_lost(kind: &str, place: &str) {
     } else {
         Segment::open_with(NAME, &options(place)).unwrap()
     };
-    assert!(!segment.is_guarded(), "it has no region yet");
+    assert!(segment.is_guarded(), "it is not known before its first region");
     let region = segment.region();
-    assert!(segment.is_guarded());
     when("late");
     assert!(bytes(&region).iter().all(|&byte| byte == FILLED) && !segment.is_lost());
     report("mapped");
@@ -125,6 +125,15 @@ fn an_unguarded_process_dies_of_a_shortened_file() {
     }
 }
 
+/// Stops threads also when the test fails: it shall not wait for them for ever.
+struct StopOnDrop<'s>(&'s AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn threads_that_meet_one_loss_all_survive() {
     if let Some((_, place)) = role() {
@@ -135,6 +144,7 @@ fn threads_that_meet_one_loss_all_survive() {
             let segment = create(place, &name);
             let stop = AtomicBool::new(false);
             thread::scope(|scope| {
+                let _stops = StopOnDrop(&stop);
                 for _ in 0..2 {
                     let region = segment.region();
                     let (stop, segment) = (&stop, &segment);
@@ -153,7 +163,6 @@ fn threads_that_meet_one_loss_all_survive() {
                     assert!(started.elapsed() < PATIENCE, "nobody met the loss");
                     thread::yield_now();
                 }
-                stop.store(true, Ordering::Relaxed);
             });
             segment.withdraw().unwrap();
         }
@@ -172,6 +181,7 @@ fn a_loss_never_touches_another_mapping() {
         let place = Path::new(&place);
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
+            let _stops = StopOnDrop(&stop);
             for thread in 0..2 {
                 let stop = &stop;
                 scope.spawn(move || {
@@ -194,7 +204,6 @@ fn a_loss_never_touches_another_mapping() {
                 assert!(bytes(&region).iter().all(|&byte| byte == 0) && lost.is_lost());
                 lost.withdraw().unwrap();
             }
-            stop.store(true, Ordering::Relaxed);
         });
         return report("sound");
     }
@@ -213,15 +222,15 @@ fn there_is_room_for_1024_mappings_and_it_is_given_back() {
         const COUNT: usize = 1100;
         for index in 0..COUNT {
             let tiny = Segment::create_with(&format!("s{index}"), 1, &options, |_| Ok(())).unwrap();
-            assert!(tiny.region().len() < 8 && !tiny.is_guarded(), "shorter than a word");
+            assert!(tiny.len() < 8 && !tiny.is_guarded(), "shorter than a word");
         }
         // As others see them: whole pages.
         for round in 0..2 {
             let again: Vec<_> =
                 (0..COUNT).map(|index| Segment::open_with(&format!("s{index}"), &options).unwrap()).collect();
-            let regions: Vec<_> = again.iter().map(Segment::region).collect();
             let guarded = again.iter().filter(|segment| segment.is_guarded()).count();
             assert_eq!(guarded, 1024, "round {round}");
+            let regions: Vec<_> = again.iter().map(Segment::region).collect();
             drop(again);
             drop(regions);
         }
@@ -305,6 +314,102 @@ fn lose(place: &str) {
     shorten(Path::new(place), NAME, 0);
     assert!(bytes(&region).iter().all(|&byte| byte == 0) && segment.is_lost());
     segment.withdraw().unwrap();
+}
+
+/// A reader of an empty pipe, to which SIGBUS is sent, with the action that ignores it in place before the guard.
+fn read_while_ignoring(guarded: bool) -> bool {
+    set_action(libc::SIG_IGN, 0);
+    if guarded {
+        guard_sigbus().unwrap();
+    }
+    let (reader, writer) = std::io::pipe().unwrap();
+    let sent = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // SAFETY: only asks who runs.
+        let main = unsafe { libc::pthread_self() };
+        let sent = &sent;
+        scope.spawn(move || {
+            for _ in 0..20 {
+                thread::sleep(Duration::from_millis(5));
+                // SAFETY: the thread is there: it waits for this one.
+                unsafe { libc::pthread_kill(main, libc::SIGBUS) };
+            }
+            sent.store(true, Ordering::Relaxed);
+            drop(writer);
+        });
+        let mut byte = [0_u8];
+        // Not through the standard library, which starts again by itself.
+        let read = rustix::io::read(&reader, &mut byte);
+        read == Ok(0) && sent.load(Ordering::Relaxed)
+    })
+}
+
+#[test]
+fn an_ignored_signal_does_not_end_a_system_call() {
+    if let Some((kind, _)) = role() {
+        return report(&format!("{}", read_while_ignoring(kind == "guarded")));
+    }
+    let place = private_place();
+    for kind in ["bare", "guarded"] {
+        let test = "an_ignored_signal_does_not_end_a_system_call";
+        assert_eq!(reports(&peer(test, kind, place.path()).output().unwrap()), ["true"], "{kind}");
+    }
+}
+
+/// A handler that ignores the signal from now on.
+extern "C" fn ignores_from_now_on(_signal: c_int) {
+    // SAFETY: safe in a handler.
+    unsafe { libc::signal(libc::SIGBUS, libc::SIG_IGN) };
+}
+
+#[test]
+fn a_handler_that_ignores_the_signal_from_now_on_does_not_end_the_guard() {
+    if let Some((_, place)) = role() {
+        let handler: extern "C" fn(c_int) = ignores_from_now_on;
+        set_action(handler as usize, 0);
+        guard_sigbus().unwrap();
+        for _ in 0..2 {
+            // SAFETY: what it does is what is tested.
+            unsafe { libc::raise(libc::SIGBUS) };
+            lose(&place);
+        }
+        report("ignored");
+        access(foreign_fault(&place));
+        return report("went on");
+    }
+    let place = private_place();
+    let test = "a_handler_that_ignores_the_signal_from_now_on_does_not_end_the_guard";
+    let output = peer(test, "child", place.path()).output().unwrap();
+    let out = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(out.contains("@ignored"), "{}", String::from_utf8_lossy(&output.stderr));
+    // The kernel does not ignore faults.
+    assert_eq!(output.status.signal(), Some(libc::SIGBUS));
+}
+
+/// A hole is no loss, and neither is the part of a page behind an end that is in it: both are zeros of the file's own.
+#[test]
+fn holes_and_parts_of_pages_are_zeros_of_the_file() {
+    if let Some((_, place)) = role() {
+        guard_sigbus().unwrap();
+        let segment = create(Path::new(&place), NAME);
+        let region = segment.region();
+        let file = OpenOptions::new().write(true).open(Path::new(&place).join(NAME)).unwrap();
+        let punch = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        fallocate(&file, punch, PAGE as u64, PAGE as u64).unwrap();
+        let found = bytes(&region);
+        assert!(found[PAGE..2 * PAGE].iter().all(|&byte| byte == 0) && found[2 * PAGE] == FILLED);
+        assert!(!segment.is_lost());
+        file.set_len((2 * PAGE + 100) as u64).unwrap();
+        let third = &bytes(&region)[2 * PAGE..3 * PAGE];
+        assert!(
+            third[..100].iter().all(|&byte| byte == FILLED) && third[100..].iter().all(|&byte| byte == 0)
+        );
+        return report(&format!("{}", segment.is_lost()));
+    }
+    let place = private_place();
+    let test = "holes_and_parts_of_pages_are_zeros_of_the_file";
+    // Lost, in the end, since all pages were read.
+    assert_eq!(reports(&peer(test, "child", place.path()).output().unwrap()), ["true"]);
 }
 
 /// What becomes of a SIGBUS that is not the guard's, with this action in place before the guard.

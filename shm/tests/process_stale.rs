@@ -355,18 +355,21 @@ fn a_fork_child_does_not_keep_a_segment_in_use() {
     const TEST: &str = "a_fork_child_does_not_keep_a_segment_in_use";
     if let Some((_, place)) = role() {
         let _joined = join(&place, StalePolicy::Recreate).unwrap();
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
         // SAFETY: the child makes calls only that are allowed after a fork of a program with threads.
         let child = unsafe { libc::fork() };
         if child == 0 {
             // SAFETY: ends this process should nobody else.
             unsafe { libc::alarm(20) };
+            // `fork` has returned here, too.
+            let _told = rustix::io::write(&writer, b"x");
             loop {
                 // SAFETY: waits.
                 unsafe { libc::pause() };
             }
         }
+        assert_eq!(rustix::io::read(&reader, &mut [0_u8; 1]), Ok(1));
         report(&format!("child {child}"));
-        report("there");
         wait_to_be_killed();
     }
     let place = private_place();

@@ -162,6 +162,13 @@ impl<K: Kernel> Ringer<K> {
         Ok(())
     }
 
+    /// Gives the ringer a descriptor of its own of the sleeper's pipe, or takes it away.
+    #[cfg(all(feature = "std", not(loom)))]
+    pub(super) fn give_pipe(&mut self, pipe: Option<OwnedFd>) {
+        self.eventfd = pipe;
+        self.done = 0;
+    }
+
     /// The system that this end asks.
     pub fn kernel(&self) -> &K {
         &self.kernel

@@ -39,9 +39,10 @@
 //! | edge | releasing end | acquiring end | what it hands over |
 //! |---|---|---|---|
 //! | roster.enter | `Roster::attend` | `Roster::entry` | notice and event of that generation |
+//! | roster.event | `Attendance::set_event` | `Caller::ring_pipe` | nothing: an address that is looked at |
 //! | roster.leave | `Attendance::drop` | `Roster::entry` | what the holder published before it went |
 //! | roster.changes | `Roster::attend`, `Attendance::drop` | `Roster::changes` | the state that changed |
-//! | bell.meet | publication, fence in `Hands::look` | fence in `wait::announced`, look | either the look sees the publication, or the other side the bit |
+//! | bell.meet | publication, fence in `Hands::any` | fence in `wait::announced`, look | either the look sees the publication, or the other side the bit |
 //!
 //! # Crash argument
 //! | killed here | the others see | who repairs | cost |
@@ -90,13 +91,19 @@ pub struct Entry {
     pub notice: [u64; 2],
 }
 
+/// Bytes of region that a roster of so many entries needs.
+#[must_use]
+pub const fn roster_bytes(entries: u32) -> usize {
+    LINE_BYTES + LINE_BYTES * entries as usize
+}
+
 /// Who takes part, in a region of its own.
 ///
 /// ```
 /// use tidewire_shm::Region;
-/// use tidewire_shm::bell::{BellMode, Roster, SleepOptions, System};
+/// use tidewire_shm::bell::{BellMode, Roster, SleepOptions, System, roster_bytes};
 ///
-/// let region = Region::heap(Roster::bytes(2))?;
+/// let region = Region::heap(roster_bytes(2))?;
 /// let roster = Roster::create(region, 2, BellMode::choose(&System))?;
 /// let here = roster.attend(0, [0; 2], System, &SleepOptions::new())?;
 /// assert!(roster.entry(0).present && !roster.entry(1).present);
@@ -112,12 +119,6 @@ pub struct Roster<L: Trust> {
 }
 
 impl<L: Trust> Roster<L> {
-    /// Bytes of region that a roster needs.
-    #[must_use]
-    pub const fn bytes(entries: u32) -> usize {
-        LINE_BYTES + LINE_BYTES * entries as usize
-    }
-
     /// Writes a roster where nobody takes part. Part of the creation of a structure, before it is published.
     ///
     /// # Errors
@@ -127,7 +128,7 @@ impl<L: Trust> Roster<L> {
         let roster = Self { region, entries, mode };
         roster.check()?;
         roster.region.require_writable().map_err(|_| BellError::ReadOnly)?;
-        for offset in (0..Self::bytes(entries)).step_by(8) {
+        for offset in (0..roster_bytes(entries)).step_by(8) {
             // ORD own: Relaxed, published with the structure.
             roster.word(offset).store(0, Ordering::Relaxed);
         }
@@ -152,7 +153,7 @@ impl<L: Trust> Roster<L> {
     }
 
     fn check(&self) -> Result<(), BellError> {
-        if self.entries > ROSTER_MAX || self.region.len() < Self::bytes(self.entries) {
+        if self.entries > ROSTER_MAX || self.region.len() < roster_bytes(self.entries) {
             return Err(BellError::Place { offset: 0, len: self.region.len() });
         }
         Ok(())
@@ -272,6 +273,8 @@ impl<L: Trust> Roster<L> {
             state,
             changes,
             counters,
+            #[cfg(all(feature = "std", not(loom)))]
+            event: [0, 8].map(|word| self.word(Self::at(index, EVENT + word))),
             flag,
             mode: self.mode,
             kernel,
@@ -288,7 +291,15 @@ impl<L: Trust> Roster<L> {
     pub fn caller<K: Kernel>(&self, index: u32, kernel: K) -> Result<Caller<K, L>, BellError> {
         let ringer = self.bell(index)?.ringer(kernel)?;
         let state = self.word(Self::at(index, STATE));
-        Ok(Caller { ringer, state, _region: self.alias() })
+        Ok(Caller {
+            ringer,
+            state,
+            #[cfg(all(feature = "std", not(loom)))]
+            event: [0, 8].map(|word| self.word(Self::at(index, EVENT + word))),
+            #[cfg(all(feature = "std", not(loom)))]
+            piped: 0,
+            _region: self.alias(),
+        })
     }
 
     /// Who waits, for one who tells all of them.
@@ -363,6 +374,8 @@ pub struct Attendance<K: Kernel, L: Trust> {
     state: Shared<AtomicU64>,
     changes: Shared<AtomicU64>,
     counters: [Shared<AtomicU64>; ROSTER_COUNTERS],
+    #[cfg(all(feature = "std", not(loom)))]
+    event: [Shared<AtomicU64>; 2],
     flag: EntryFlag,
     mode: BellMode,
     kernel: K,
@@ -402,6 +415,46 @@ impl<K: Kernel, L: Trust> Attendance<K, L> {
     ) -> Woken {
         let how = wait::How { mode: self.mode, patience: self.patience, kernel: &self.kernel, watch };
         wait::wait(&how, &self.flag, &mut self.tally, ready, deadline)
+    }
+
+    /// Says where the pipe is that wakes this end in a reactor; before it first [arms](Self::arm).
+    #[cfg(all(feature = "std", not(loom)))]
+    pub fn set_event(&mut self, address: super::EventAddress) {
+        for (word, value) in self.event.iter().zip(address.to_words()) {
+            // ORD roster.event: Relaxed, before the flag is raised; who finds none waits for the next ring.
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Announces a wait in a reactor, for the pipe that was [set](Self::set_event), and looks again: in place of
+    /// [`wait`](Self::wait). The protocol is that of an [`EventBell`](super::EventBell).
+    #[cfg(all(feature = "std", not(loom)))]
+    pub fn arm(&mut self, ready: impl FnOnce() -> bool) -> super::Armed {
+        self.flag.hand.raise();
+        self.flag.bell.raise_as(super::ON_EVENTFD);
+        match self.mode {
+            // ORD bell.meet: SeqCst <-> `Ringer::ring`, `Hands::any`; the flag and the bit are up before the look.
+            BellMode::Fence => full_fence(),
+            BellMode::Membarrier => {
+                if !self.kernel.barrier() {
+                    // It was granted when this end was made. Without it nobody can promise a wake: do not wait.
+                    full_fence();
+                    self.flag.lower();
+                    return super::Armed::Ready;
+                }
+            }
+        }
+        if ready() {
+            self.flag.lower();
+            return super::Armed::Ready;
+        }
+        super::Armed::Armed
+    }
+
+    /// Ends a wait in a reactor. Look for work after it.
+    #[cfg(all(feature = "std", not(loom)))]
+    pub fn disarm(&mut self) {
+        self.flag.lower();
     }
 
     /// Adds to one of the entry's counters.
@@ -446,14 +499,52 @@ impl<K: Kernel, L: Trust> Drop for Attendance<K, L> {
 pub struct Caller<K, L: Trust> {
     ringer: Ringer<K>,
     state: Shared<AtomicU64>,
+    /// Where the pipe of the holder is found.
+    #[cfg(all(feature = "std", not(loom)))]
+    event: [Shared<AtomicU64>; 2],
+    /// The state when the ringer was given a pipe; 0: it has none.
+    #[cfg(all(feature = "std", not(loom)))]
+    piped: u64,
     _region: Region<L>,
 }
 
 impl<K: Kernel, L: Trust> Caller<K, L> {
     /// Wakes the holder if it sleeps: to be called after every publication for it. See [`Ringer::ring`].
+    ///
+    /// The first ring of a holder that waits [in a reactor](Attendance::arm) opens its pipe.
     #[inline]
     pub fn ring(&mut self) -> Rung {
+        #[cfg(all(feature = "std", not(loom)))]
+        // ORD advice: Relaxed, only compared; who sees it late rings the pipe of one who is gone, and the next ring is right.
+        if self.piped != 0 && self.state.load(Ordering::Relaxed) != self.piped {
+            self.piped = 0;
+            self.ringer.give_pipe(None);
+        }
+        match self.ringer.ring() {
+            Rung::Unreachable => self.ring_pipe(),
+            rung => rung,
+        }
+    }
+
+    #[cfg(all(feature = "std", not(loom)))]
+    #[cold]
+    fn ring_pipe(&mut self) -> Rung {
+        // ORD roster.enter: Acquire <- `Roster::attend`; the event of this generation, or none yet.
+        let state = self.state.load(Ordering::Acquire);
+        // ORD roster.event: Relaxed, of another moment it leads to a pipe that is looked at, or none.
+        let words = self.event.each_ref().map(|word| word.load(Ordering::Relaxed));
+        let found = super::EventAddress::from_words(words).and_then(|address| address.open().ok());
+        if found.is_none() {
+            return Rung::Unreachable;
+        }
+        self.piped = state;
+        self.ringer.give_pipe(found);
         self.ringer.ring()
+    }
+
+    #[cfg(not(all(feature = "std", not(loom))))]
+    fn ring_pipe(&mut self) -> Rung {
+        Rung::Unreachable
     }
 
     /// The generation of the entry's holder, if it is there as far as it said. One load, for the hot path; a hint.

@@ -191,13 +191,20 @@ impl BellFlag {
     }
 }
 
-impl Flag for BellFlag {
-    fn raise(&self) -> u32 {
+impl BellFlag {
+    /// Raises it in a way that a wake depends on.
+    pub(super) fn raise_as(&self, state: u32) -> u32 {
         let next = self.lowered.get().wrapping_add(ANNOUNCEMENT);
         self.lowered.set(next);
-        // ORD bell.meet: Relaxed, before the fence in `announced`.
-        self.flag.store(next | self.state, Ordering::Relaxed);
-        next | self.state
+        // ORD bell.meet: Relaxed, before the fence in `announced`, or that of who waits in a reactor.
+        self.flag.store(next | state, Ordering::Relaxed);
+        next | state
+    }
+}
+
+impl Flag for BellFlag {
+    fn raise(&self) -> u32 {
+        self.raise_as(self.state)
     }
 
     fn expected(&self, raised: u32) -> u32 {

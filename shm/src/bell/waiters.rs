@@ -151,8 +151,13 @@ impl<K: Kernel> WaitersRinger<K> {
         Rung::Sent
     }
 
-    /// Forgets waiters that died. For whoever knows that nobody waits, as after a take-over of a structure that had
-    /// no reader left; a waiter that does wait may then sleep for its whole slice.
+    /// Counts nobody as waiting any more, so that waiters that were killed asleep cost no further system calls. For whoever
+    /// knows that nobody waits, as after a take-over of a structure that had no reader left.
+    ///
+    /// Rings pass by a waiter that does sleep at that moment, until its slice ends. When it wakes it counts itself off all
+    /// the same, so the count may stay lower than the number of sleepers, by as many as slept through the reset: while no
+    /// more than so many are asleep, rings pass them by, too. Nobody sleeps longer than a slice for it, and the next moment
+    /// in which nobody sleeps puts the count right.
     ///
     /// # Errors
     /// [`BellError::ReadOnly`] if the count cannot be written.
@@ -228,7 +233,8 @@ impl Flag for CountFlag {
         Place::LowHalf(&self.position)
     }
 
-    /// Not below zero: after a reset others have been counted, or nobody.
+    /// Not below zero, where a reset may have put the count while this one slept. Whom a reset no longer counts cannot know
+    /// that, and takes away the count of another one, if there is one.
     fn lower(&self) {
         // ORD own: Relaxed, a count.
         let mut count = self.count.load(Ordering::Relaxed);
@@ -241,8 +247,9 @@ impl Flag for CountFlag {
                 Err(now) => count = now,
             }
         }
-        // Whatever the others do, this one is counted no more. At zero it was not: then the step is undone, and who looked
-        // in between rang in vain.
+        // Whatever the others do, this one is counted no more. If there was zero it was not counted: then the step is undone,
+        // and who looked in between rang in vain. Two that find zero like this at the same moment undo one step of the two:
+        // then the count stays high, and each ring is a system call until a reset.
         // ORD own: Relaxed, a count; adding the most there is takes one away.
         if self.count.fetch_add(u32::MAX, Ordering::Relaxed) == 0 {
             // ORD own: Relaxed, a count.

@@ -23,9 +23,9 @@ const LINK: &str = "/memfd:tidewire-notice (deleted)";
 /// and namespaces, too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoticeAddress {
-    pid: u32,
-    fd: u32,
-    inode: u64,
+    pub(super) pid: u32,
+    pub(super) fd: u32,
+    pub(super) inode: u64,
 }
 
 impl NoticeAddress {
@@ -83,20 +83,26 @@ impl DeathWatch {
     /// # Ok::<(), tidewire_shm::DeathError>(())
     /// ```
     pub fn find(address: NoticeAddress) -> Result<Self, DeathError> {
-        let NoticeAddress { pid, fd, inode } = address;
-        let path = format!("/proc/{pid}/fd/{fd}");
-        let link = retry_on_intr(|| readlinkat(CWD, &path, Vec::new())).map_err(on_open())?;
-        if link.to_bytes() != LINK.as_bytes() {
-            return Err(wrong("name", LINK.to_string(), link.to_string_lossy().into_owned()));
-        }
-        let found = open(&path, OFlags::PATH).map_err(on_open())?;
-        let stat = fstat(&found).map_err(DeathError::on("inspect a death notice"))?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_ino != inode {
-            return Err(wrong("inode", format!("{inode}"), format!("{}", stat.st_ino)));
-        }
+        let found = look(address)?;
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         Self::new(through_path(found.as_raw_fd(), |path| open(path, flags)).map_err(on_open())?)
     }
+}
+
+/// What the address names, opened for nothing but to be known, if it can be a notice.
+pub(super) fn look(address: NoticeAddress) -> Result<OwnedFd, DeathError> {
+    let NoticeAddress { pid, fd, inode } = address;
+    let path = format!("/proc/{pid}/fd/{fd}");
+    let link = retry_on_intr(|| readlinkat(CWD, &path, Vec::new())).map_err(on_open())?;
+    if link.to_bytes() != LINK.as_bytes() {
+        return Err(wrong("name", LINK.to_string(), link.to_string_lossy().into_owned()));
+    }
+    let found = open(&path, OFlags::PATH).map_err(on_open())?;
+    let stat = fstat(&found).map_err(DeathError::on("inspect a death notice"))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_ino != inode {
+        return Err(wrong("inode", format!("{inode}"), format!("{}", stat.st_ino)));
+    }
+    Ok(found)
 }
 
 fn open(path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {

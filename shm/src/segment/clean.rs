@@ -4,15 +4,14 @@
 //! | step | why |
 //! |---|---|
 //! | open the file, read its header, ask for its locks | all that a dry run does: no lock is taken, nothing is written |
-//! | write lock on the gate byte | given: nobody else decides what becomes of it |
-//! | write lock on all bytes, that of [`RoleId::CLEANER`] among them | given: nobody holds it, and nobody can until it ends |
+//! | write lock on all bytes, the gate and [`RoleId::CLEANER`] too | given: nobody holds it, nor can until it ends |
 //! | is the name still this file? | else it was replaced: left alone |
 //! | remove the name, then unlock | who opened it in between finds its roles held, then its name gone |
 //!
 //! # Crash argument
 //! | point | killed here, the others see | who repairs |
 //! |---|---|---|
-//! | C0 the gate, or all bytes, locked | the stale segment: the kernel unlocks | the next cleaner or joiner |
+//! | C0 all bytes locked | the stale segment: the kernel unlocks | the next cleaner or joiner |
 //! | C1 name removed | nothing | nobody |
 
 use alloc::vec::Vec;
@@ -212,10 +211,7 @@ fn remove_stale(
     let Some(claim) = Claim::open(directory, name, fd)? else {
         return Ok(None);
     };
-    let removal = remove_if_unheld(directory, name, &claim)?;
-    // Its own locks are not those of a holder.
-    drop(claim);
-    Ok(match removal {
+    Ok(match remove_if_unheld(directory, name, &claim)? {
         Removal::Done => Some(FoundSegment { verdict: Verdict::Removed, ..found }),
         Removal::Replaced => None,
         Removal::Held => {
@@ -235,7 +231,7 @@ enum Removal {
 }
 
 fn remove_if_unheld(directory: &Directory, name: &Name, claim: &Claim) -> Result<Removal, SegmentError> {
-    if !claim.try_gate()? || !claim.try_all()? {
+    if !claim.try_all()? {
         return Ok(Removal::Held);
     }
     if !claim.has_name(directory, name)? {
@@ -378,11 +374,9 @@ mod tests {
         let lease = second.leases().unwrap().acquire(RoleId::CONSUMER).unwrap();
         let claimed = claim(&second).unwrap();
         assert_eq!(remove_if_unheld(&directory, &name, &claimed).unwrap(), Removal::Held);
-        drop(claimed);
         let only = Holders { held: [RoleId::CONSUMER].into(), more_held: false, present: false };
         assert_eq!(holders(second.fd.as_fd()).unwrap(), only);
         drop(lease);
-        let claimed = claim(&second).unwrap();
         assert!(directory.stat(&name).unwrap().is_some());
         assert_eq!(remove_if_unheld(&directory, &name, &claimed).unwrap(), Removal::Done);
         assert!(directory.stat(&name).unwrap().is_none());

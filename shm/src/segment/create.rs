@@ -105,6 +105,19 @@ impl<'d> Draft<'d> {
         })
     }
 
+    /// Opens the file, which has no name yet, a second time.
+    pub(super) fn reopen(&self, flags: OFlags) -> Result<OwnedFd, Errno> {
+        let open = |place: &OwnedFd, path: &str| retry_on_intr(|| openat(place, path, flags, Mode::empty()));
+        match &self.temporary {
+            None => through_path(self.fd.as_raw_fd(), |open_file| open(self.directory.fd(), open_file)),
+            Some(temporary) => open(self.directory.fd(), &temporary.name),
+        }
+    }
+
+    pub(super) fn fd(&self) -> &OwnedFd {
+        &self.fd
+    }
+
     /// The segment, which [`publish`](Self::publish) gave its name.
     pub(super) fn into_segment(self) -> Segment {
         let Self { fd, mapping, origin, .. } = self;

@@ -214,8 +214,11 @@ impl Segment {
         Ok(found.named(name, directory))
     }
 
-    fn named(self, name: Name, directory: Directory) -> Self {
-        Self { named: Some((name, directory)), ..self }
+    /// The same segment as one with a name, which the guard against SIGBUS knows.
+    pub(super) fn named(self, name: Name, directory: Directory) -> Self {
+        let named = Self { named: Some((name, directory)), ..self };
+        named.register();
+        named
     }
 }
 

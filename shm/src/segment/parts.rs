@@ -12,7 +12,7 @@
 //! # Protocol
 //! | step | creator | each joiner that writes a part |
 //! |---|---|---|
-//! | make | its own parts and the shared ones | its own parts |
+//! | make, and fill every page | its own parts and the shared ones | its own parts |
 //! | seal | each as soon as its maker has it mapped | the same |
 //! | gather | receives each joiner's parts, maps them read-only | sends them |
 //! | fill | lays a structure out in what it can write | waits |
@@ -160,8 +160,9 @@ impl Part {
 ///   has. It can do so until its last region is dropped.
 /// - **Nobody changes its size**, so that no access is beyond its end. Pages of a shared part can be taken out by whoever
 ///   may write it: they read as zeroes, and need memory again.
-/// - **What comes is checked**: that each part has its size, its seals and its room, and is no other part again. A
-///   process finds its own parts among those that it is sent, or refuses all.
+/// - **What comes is checked**: that each part has its size, its seals and all its pages, normal ones, and is no other part
+///   again. A process finds its own parts among those that it is sent, or refuses all. No more than a few descriptors
+///   beyond those that are expected are ever taken from a socket.
 /// - **A store where this process may not is refused before it is done**: [regions](Self::region) know which bytes can
 ///   be written. Only unsafe code that does not ask dies of it.
 ///
@@ -203,13 +204,15 @@ impl PartedSegment {
     /// Takes part in a segment that the process at the other end of the socket creates: makes the parts that `roles`,
     /// played by this process, write, sends them, and receives all parts.
     ///
-    /// Waits until they come, or until the socket's read timeout has passed. If no part is written by `roles`, nothing
-    /// is sent; shared parts can be written all the same: see [`observe`](Self::observe).
+    /// Waits until they come, or until the socket's read timeout has passed since this process began to wait, however
+    /// slowly they come. If no part is written by `roles`, nothing is sent; shared parts can be written all the same: see
+    /// [`observe`](Self::observe).
     ///
     /// # Errors
     /// - [`SegmentError::Handover`]: the stream ended; not all parts came; what came as a part of this process's is not
     ///   what it made; or two parts are the same memory;
     /// - [`SegmentError::NotASegment`]: a part is not memory of the right size that is sealed as it must be;
+    /// - [`SegmentError::Io`] of the kind [`TimedOut`](std::io::ErrorKind::TimedOut): the time is over;
     /// - else as [`PartedDraft::new`].
     pub fn join(from: &UnixStream, parts: &[Part], roles: &[RoleId]) -> Result<Self, SegmentError> {
         let mut assembly = Assembly::of(parts)?;

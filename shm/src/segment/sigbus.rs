@@ -122,7 +122,7 @@ static INSTALLED: Mutex<bool> = Mutex::new(false);
 /// - Once per process: a second call does nothing, also if the program installed another handler since.
 /// - A mapping is marked before the first zero can be read: what was read from the segment before
 ///   [`is_lost`](Segment::is_lost) answered `false` came from the segment.
-/// - Up to 1024 mappings, from the first call of [`Segment::region`] on until they are unmapped.
+/// - Up to 1024 mappings, each from when the segment was created, opened or joined until it is unmapped.
 ///   [`Segment::is_guarded`] tells.
 ///
 /// # What a loss looks like
@@ -142,8 +142,14 @@ static INSTALLED: Mutex<bool> = Mutex::new(false);
 /// - Threads that have SIGBUS blocked are killed by the kernel all the same, and a mapping that the kernel has no
 ///   memory to replace is not saved.
 /// - A file that was shortened and made long again before the lost part was accessed has zeros of its own there: that is
-///   no SIGBUS, and no loss is seen.
+///   no SIGBUS, and no loss is seen. Nor is it where the new end lies within a page: the rest of that page reads as zero, and
+///   what is stored there is shared with others until the page goes. Nor where a hole was punched into the file: its pages
+///   read as zero, too, and take their room anew; only where there is none left is that a SIGBUS, and then it is a loss.
 /// - Failures of the memory itself (`BUS_MCEERR_AR`) go to the former handler.
+/// - A program that ignored SIGBUS has a handler now: system calls that no `SA_RESTART` restarts (`nanosleep`, `poll`, waits
+///   with a timeout) end with `EINTR` where somebody sends it one, and programs that it starts do not ignore SIGBUS.
+/// - If another thread installs a handler of its own at the same moment, just before, that is the former one as soon as this
+///   call returns. A SIGBUS in between may go to the one before that, whose mask and flags it may also run with.
 /// - System calls that are given a lost address fail with `EFAULT`.
 /// - A handler that is installed later gets the signal first; it must pass on what is not its own.
 ///
@@ -168,7 +174,7 @@ pub fn guard_sigbus() -> io::Result<()> {
     if !*installed {
         // ORD own: Relaxed, before the handler is installed.
         PAGE.store(page_size(), Ordering::Relaxed);
-        install()?;
+        install(exchange)?;
         *installed = true;
     }
     Ok(())
@@ -194,8 +200,8 @@ impl Segment {
         self.entries().any(|entry| entry.state & LOST != 0)
     }
 
-    /// Whether the guard knows this mapping: that of a named segment whose [`region`](Self::region) was called, if
-    /// there was room among 1024 and it is neither shorter than 8 bytes nor on a file system of huge pages.
+    /// Whether the guard knows this mapping: that of a named segment, if there was room among 1024 when it was opened
+    /// and it is neither shorter than 8 bytes nor on a file system of huge pages.
     ///
     /// It says nothing about [`guard_sigbus`], which can follow.
     ///
@@ -209,11 +215,10 @@ impl Segment {
         self.entries().next().is_some()
     }
 
-    /// Makes the mapping known to the guard, if it needs one.
+    /// Makes the mapping known to the guard. To be called once, for a segment with a name.
     pub(super) fn register(&self) {
         let region = self.mapping.region(self.origin);
-        let Some(mapped) = region.kept::<Mapped>().filter(|_| self.named.is_some() && !self.is_guarded())
-        else {
+        let Some(mapped) = region.kept::<Mapped>() else {
             return;
         };
         if region.len() < size_of::<u64>() || is_hugetlb(&self.fd) {
@@ -229,7 +234,7 @@ impl Segment {
         }
     }
 
-    /// What the guard knows of this mapping: one entry, or more if threads raced to register it.
+    /// What the guard knows of this mapping: one entry, or none.
     fn entries(&self) -> impl Iterator<Item = Entry> {
         let region = self.named.is_some().then(|| self.mapping.region(self.origin));
         let owner =
@@ -366,25 +371,36 @@ impl Slot {
 type Plain = extern "C" fn(c_int);
 type Informed = extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void);
 
-/// Puts the handler before what is there. What is there may change meanwhile: then what came prevails as the former.
-fn install() -> io::Result<()> {
-    let mut former = exchange(None)?;
-    loop {
+/// Puts the handler before what is there, by one exchange: what another thread installs before it is the former action,
+/// and what it installs afterwards stays, and has ours as its own former one. To exchange again would make the two call
+/// each other for ever.
+///
+/// `exchange` sets the action, if there is one to set, and returns the one before.
+fn install(
+    mut exchange: impl FnMut(Option<&libc::sigaction>) -> io::Result<libc::sigaction>,
+) -> io::Result<()> {
+    let remember = |former| {
         // ORD sigbus.former: Release -> `pass_on`; the action is written. Never freed: a handler may be using it.
         FORMER.store(Box::into_raw(Box::new(former)), Ordering::Release);
-        let replaced = exchange(Some(&ours(&former)))?;
-        if is_ours(&replaced) || same(&replaced, &former) {
-            return Ok(());
-        }
-        former = replaced;
+    };
+    let former = exchange(None)?;
+    remember(former);
+    let replaced = exchange(Some(&ours(&former)))?;
+    if !is_ours(&replaced) && !same(&replaced, &former) {
+        remember(replaced);
     }
+    Ok(())
 }
 
 /// Our action, which is run with the mask and the flags of the former one, so that it can be passed on as it is.
 fn ours(former: &libc::sigaction) -> libc::sigaction {
-    let handled = !matches!(former.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN);
     let kept = libc::SA_NODEFER | libc::SA_RESTART | libc::SA_ONSTACK;
-    let flags = if handled { former.sa_flags & kept } else { libc::SA_ONSTACK };
+    let flags = match former.sa_sigaction {
+        libc::SIG_DFL => libc::SA_ONSTACK,
+        // A signal that is ignored ends no system call.
+        libc::SIG_IGN => libc::SA_ONSTACK | libc::SA_RESTART,
+        _ => former.sa_flags & kept,
+    };
     let handler: Informed = on_sigbus;
     libc::sigaction { sa_sigaction: handler as usize, sa_flags: libc::SA_SIGINFO | flags, ..*former }
 }
@@ -477,15 +493,26 @@ fn stay() {
     let asked = unsafe { libc::sigaction(libc::SIGBUS, core::ptr::null(), now.as_mut_ptr()) };
     // SAFETY: zeroes are an action, too.
     let now = unsafe { now.assume_init() };
-    if asked != 0 || now.sa_sigaction != libc::SIG_DFL {
-        return;
-    }
-    // ORD own: Relaxed, null is the default action and hands nothing over.
-    FORMER.store(null_mut(), Ordering::Relaxed);
+    let former = match now.sa_sigaction {
+        _ if asked != 0 => return,
+        libc::SIG_DFL => null_mut(),
+        libc::SIG_IGN => (&raw const IGNORE).cast_mut(),
+        // A handler of the program's.
+        _ => return,
+    };
+    // ORD own: Relaxed, null is the default action, the other one is a constant: neither hands anything over.
+    FORMER.store(former, Ordering::Relaxed);
     let action = ours(&now);
     // SAFETY: a whole action; the former is known. Safe in a handler.
     unsafe { libc::sigaction(libc::SIGBUS, &raw const action, null_mut()) };
 }
+
+/// The action that ignores the signal. Only read.
+static IGNORE: libc::sigaction = {
+    // SAFETY: all zero is a valid action: the default one, with an empty mask and no flags.
+    let default: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+    libc::sigaction { sa_sigaction: libc::SIG_IGN, ..default }
+};
 
 /// The default action: the process dies when the handler returns, of the access that runs again or of the signal.
 fn die(signal: c_int, sent: bool) {
@@ -496,5 +523,91 @@ fn die(signal: c_int, sent: bool) {
     if sent {
         // SAFETY: no memory is involved. Safe in a handler.
         unsafe { libc::raise(signal) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FORMER, exchange, install, is_ours, ours};
+    use core::ffi::c_int;
+    use core::sync::atomic::Ordering;
+    use std::sync::{Mutex, PoisonError};
+
+    /// The former action is one for the whole process.
+    static ALONE: Mutex<()> = Mutex::new(());
+
+    extern "C" fn one(_signal: c_int) {}
+    extern "C" fn other(_signal: c_int) {}
+
+    fn action(handler: extern "C" fn(c_int)) -> libc::sigaction {
+        libc::sigaction { sa_sigaction: handler as usize, ..exchange(None).unwrap() }
+    }
+
+    fn former() -> usize {
+        // SAFETY: null, or never freed or changed.
+        unsafe { FORMER.load(Ordering::Acquire).as_ref() }.map_or(0, |former| former.sa_sigaction)
+    }
+
+    /// Installs on a kernel of its own, where `meanwhile` may do something before the call with a number.
+    fn install_on(mut meanwhile: impl FnMut(usize, &mut libc::sigaction)) -> libc::sigaction {
+        let mut kernel = action(one);
+        let mut calls = 0;
+        install(|new| {
+            meanwhile(calls, &mut kernel);
+            calls += 1;
+            let before = kernel;
+            kernel = new.copied().unwrap_or(kernel);
+            Ok(before)
+        })
+        .unwrap();
+        meanwhile(calls, &mut kernel);
+        kernel
+    }
+
+    #[test]
+    fn a_handler_that_comes_at_the_same_moment_is_before_or_behind_the_guard_never_both() {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut came = 0;
+        for moment in 0..6 {
+            let mut before = None;
+            let there = install_on(|call, kernel| {
+                if call == moment {
+                    before = Some(*kernel);
+                    *kernel = action(other);
+                }
+            });
+            let Some(before) = before else { continue };
+            came += 1;
+            // The other one is in place, and has ours behind it; or ours is, and has the other one behind it.
+            let other = action(other).sa_sigaction;
+            if is_ours(&there) {
+                assert_eq!((former(), before.sa_sigaction), (other, action(one).sa_sigaction), "{moment}");
+            } else {
+                assert!(there.sa_sigaction == other && is_ours(&before), "{moment}");
+                assert_eq!(former(), action(one).sa_sigaction, "{moment}: they call each other for ever");
+            }
+        }
+        assert!(came >= 3, "nothing came in between");
+    }
+
+    #[test]
+    fn a_second_handler_between_two_exchanges_is_not_called_in_a_circle() {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        // One comes before the exchange, another right behind it.
+        let mut behind = None;
+        let there = install_on(|call, kernel| match call {
+            1 => *kernel = action(other),
+            2 => behind = Some(core::mem::replace(kernel, action(one))),
+            _ => {}
+        });
+        assert_eq!(there.sa_sigaction, action(one).sa_sigaction);
+        assert!(behind.is_some_and(|behind| is_ours(&behind)));
+        assert_eq!(former(), action(other).sa_sigaction);
+    }
+
+    #[test]
+    fn ignoring_restarts_system_calls() {
+        let ignoring = libc::sigaction { sa_sigaction: libc::SIG_IGN, ..exchange(None).unwrap() };
+        assert_ne!(ours(&ignoring).sa_flags & libc::SA_RESTART, 0);
     }
 }

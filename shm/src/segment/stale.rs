@@ -3,43 +3,47 @@
 //! # Protocol
 //! Each byte of the segment's own file can be locked, and none is touched ([`SegmentLeases`](super::SegmentLeases)).
 //! ```text
-//! byte 0 creator | 1 consumer | 2 cleaner | 3 presence: shared by all who joined | 16 + i producer i
+//! byte 0 creator | 1 consumer | 2 cleaner | 3 presence: shared by all who joined | 4 gate: who decides | 16 + i producer i
 //! ```
 //! | step of a joiner | what it proves or does |
 //! |---|---|
-//! | open the name; none: create, link | whoever finds the name finds a whole segment |
-//! | write lock on **all** bytes, in one call, without waiting | given: nobody holds any byte, so it is stale, and nobody can join |
-//! | given: is the name still this file? | else somebody replaced it: again |
+//! | open the name; none: make a file, presence in it, then link | who finds the name finds all, and who made it |
+//! | write lock on the gate, without waiting | nobody else decides; refused: somebody does, for a moment: again |
+//! | is the name still this file? | else somebody replaced it: again |
+//! | shared lock on byte 3: presence | refused only while somebody who keeps to no gate has all bytes: again |
+//! | write lock on **all** bytes, in one call, without waiting | refused: somebody else has a byte, and so uses the segment |
+//! | refused: unlock the gate | it is opened: there was a moment in which both were there |
 //! | given, recreate: remove the name, then create | the old memory is never initialised a second time |
-//! | given, adopt: turn the lock on byte 3 into a shared one, unlock the rest | presence without a gap |
-//! | refused: shared lock on byte 3 | somebody is there; presence before the next look |
-//! | refused again | somebody holds all bytes, for a moment: wait a little, again |
-//! | presence: is the name still this file? | else it was stale and is being replaced: again |
+//! | given, adopt: read the header; shared lock on byte 3 instead, unlock the rest, the gate last | presence without a gap |
+//!
+//! The segment is mapped afterwards, with presence and without the gate: however long that takes, nobody waits for it.
 //!
 //! # Invariants
-//! - S1 The name of a file is removed here, and by the cleaner, only by who holds all its bytes.
-//! - S2 Whoever has presence, and saw the name stand for the file after that, has a file that nobody removes by S1 until
-//!   it gives presence back.
+//! - S1 The name of a file is removed here, and by the cleaner, only by who holds its gate and all its bytes.
+//! - S2 Whoever has presence, and saw the name stand for the file with the gate in hand or gave it the name, has a file that
+//!   nobody removes by S1 until it gives presence back.
+//! - S3 Presence is taken with the gate in hand, or before the file has a name. So from the answer `Created` or `Adopted`
+//!   on, until nobody has a byte of the file any more, nobody else gets one of these two.
 //!
-//! So of several joiners of a stale segment exactly one takes its name away, and all that return are in one segment.
+//! So of several joiners of a stale segment exactly one takes its name away or adopts it, of several that find none
+//! exactly one creates, and all that return are in one segment.
 //!
 //! # Crash argument
 //! | point | killed here, the others see | who repairs |
 //! |---|---|---|
-//! | C0 all bytes locked | nothing: the kernel unlocks | nobody |
+//! | C0 the gate, then presence, then all bytes locked | nothing: the kernel unlocks them in one step | nobody |
 //! | C1 name removed | no segment | the next joiner creates |
-//! | C2 linked, no presence yet | a stale segment that is new | the next joiner |
-//! | C3 presence | a stale segment | the next joiner |
+//! | C2 presence in a file without a name | nothing ([creation](super::create)) | nobody, or the next creation |
+//! | C3 linked, with presence | a stale segment that is new | the next joiner |
+//! | C4 adopted: shared lock on byte 3, some of the rest unlocked | a stale segment | the next joiner |
+//! | C5 presence alone | a stale segment, if nobody else is there | the next joiner |
 //!
 //! # Not guaranteed
-//! A joiner that is refused all bytes takes that for somebody who uses the segment. It may have been another joiner, or a
-//! cleaner, that was only deciding and left without doing anything (it failed, or was killed): then the joiner has presence
-//! in a segment that nobody else uses, and says `Opened`; a structure in it still refuses another boot's header. And two
-//! joiners may both be first where one creates and the other, with `Adopt`, finds that segment before its creator is
-//! present: one says `Created`, the other `Adopted`. An adopter maps the segment while it holds all bytes, so prefaulting
-//! or locking memory makes that longer than microseconds.
+//! `Opened` says that somebody else used the segment at one moment of the call. It may be gone when the call returns, and
+//! so may the one that said `Created` or `Adopted`. Whoever holds a lease for a moment, or only tries to take one, uses
+//! the segment in that moment.
 //!
-//! Whoever opens the segment and neither joins nor holds a lease is not seen. Whoever is stopped while it holds all bytes,
+//! Whoever opens the segment and neither joins nor holds a lease is not seen. Whoever is stopped while it holds the gate,
 //! which takes some microseconds, keeps the others waiting until they give up. In those microseconds whoever has the segment
 //! without having joined is told that the role it asks for is held.
 
@@ -54,7 +58,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::thread;
 
 use rustix::fs::{Mode, OFlags, fstat, openat};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::{Errno, pread, retry_on_intr};
 
 use super::create::Draft;
 use super::directory::Directory;
@@ -65,15 +69,19 @@ use super::name::Name;
 use super::options::SegmentOptions;
 use super::{Segment, origin};
 use crate::error::{Field, Incompatible};
-use crate::header::Header;
+use crate::header::{HEADER_BYTES, Header};
 use crate::region::Region;
 use crate::trust::Untrusted;
 
 /// The byte that all who joined share.
 pub(super) const PRESENCE: u64 = 3;
+/// The byte of the one who decides what becomes of the segment.
+const GATE: u64 = 4;
 /// How often a joiner tries, and how long it waits where somebody else has to finish: about a second.
 const ATTEMPTS: u32 = 1000;
 const PAUSE: Duration = Duration::from_millis(1);
+/// How often it only lets others run instead: they are done in microseconds, if they run.
+const SHORT_PAUSES: u32 = 20;
 
 /// What to do with a segment that nobody uses any more.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -92,7 +100,7 @@ pub enum StalePolicy {
 pub enum Arrival {
     /// This call created it: there was none, or a stale one.
     Created,
-    /// Somebody uses it.
+    /// Somebody else used it, at a moment at which this one was [present](Presence) already.
     Opened,
     /// Nobody used it any more, and it was kept as it was.
     Adopted,
@@ -155,8 +163,10 @@ impl Segment {
     /// # Guarantees
     /// - The memory of a stale segment is never initialised again: it loses its name, and a new one takes it. Who still
     ///   has it mapped keeps it.
-    /// - Of several processes that join a stale segment at the same time one [creates](Arrival::Created), or
-    ///   [adopts](Arrival::Adopted) it first, and all have the same segment.
+    /// - Of several processes that join at the same time exactly one [creates](Arrival::Created) the segment, or
+    ///   [adopts](Arrival::Adopted) a stale one, and all have the same segment. As long as anybody is present nobody else
+    ///   does either.
+    /// - [`Opened`](Arrival::Opened) is never said because of somebody who only looked whether the segment is stale.
     /// - Killed at any moment, nothing is left that the next call does not put right.
     ///
     /// # Errors
@@ -211,8 +221,7 @@ impl Segment {
         let name = Name::new(name).map_err(SegmentError::from)?;
         let directory = Directory::create(options)?;
         let (segment, claim, arrival) = join_in(&directory, &name, len, policy, options, &mut init)?;
-        let segment = Self { named: Some((name, directory)), ..segment };
-        Ok(Joined { segment, presence: Presence { claim }, arrival })
+        Ok(Joined { segment: segment.named(name, directory), presence: Presence { claim }, arrival })
     }
 }
 
@@ -227,19 +236,19 @@ fn join_in(
     init: Init<'_>,
 ) -> Result<(Segment, Claim, Arrival), JoinError> {
     // Made once, and kept until its name is free or somebody else's segment stays.
-    let mut draft = None;
-    for _ in 0..ATTEMPTS {
+    let mut unnamed = None;
+    for attempt in 0..ATTEMPTS {
         let joined = match directory.open_file(name, Access::ReadWrite) {
             Ok((fd, len)) => join_file(directory, name, fd, len, policy, options)?,
             Err(SegmentError::NotFound { .. }) => {
-                let mut made = match draft.take() {
+                let (mut draft, claim) = match unnamed.take() {
                     Some(made) => made,
-                    None => Draft::make(directory, len, options, &mut *init)?,
+                    None => draft_with_presence(directory, len, options, &mut *init)?,
                 };
-                match made.publish(name) {
-                    Ok(()) => enter(directory, name, made.into_segment())?,
+                match draft.publish(name) {
+                    Ok(()) => Step::Done(draft.into_segment(), claim, Arrival::Created),
                     Err(SegmentError::AlreadyExists { .. }) => {
-                        draft = Some(made);
+                        unnamed = Some((draft, claim));
                         Step::Again
                     }
                     Err(error) => return Err(error.into()),
@@ -250,6 +259,7 @@ fn join_in(
         match joined {
             Step::Done(segment, claim, arrival) => return Ok((segment, claim, arrival)),
             Step::Again => {}
+            Step::Wait if attempt < SHORT_PAUSES => thread::yield_now(),
             Step::Wait => thread::sleep(PAUSE),
         }
     }
@@ -261,20 +271,20 @@ enum Step {
     Done(Segment, Claim, Arrival),
     /// The name stands for something else by now.
     Again,
-    /// Somebody holds all bytes.
+    /// Somebody decides.
     Wait,
 }
 
-/// Presence in a segment that this call just gave its name.
-fn enter(directory: &Directory, name: &Name, segment: Segment) -> Result<Step, SegmentError> {
-    let claim = Claim::open(directory, name, &segment.fd)?;
-    // Somebody may have found it without anybody in it. Then it is open to all who come, this one too.
-    Ok(match claim {
-        Some(claim) if claim.try_presence()? && claim.has_name(directory, name)? => {
-            Step::Done(segment, claim, Arrival::Created)
-        }
-        _ => Step::Again,
-    })
+/// A whole segment without a name, in which this one is present (S3).
+fn draft_with_presence<'d>(
+    directory: &'d Directory,
+    len: usize,
+    options: &SegmentOptions,
+    init: Init<'_>,
+) -> Result<(Draft<'d>, Claim), SegmentError> {
+    let draft = Draft::make(directory, len, options, init)?;
+    let claim = Claim::of_draft(&draft)?;
+    if claim.try_presence()? { Ok((draft, claim)) } else { Err(presence_refused()) }
 }
 
 /// Joins the file that was found under the name, or takes the name away from it.
@@ -289,35 +299,31 @@ fn join_file(
     let Some(claim) = Claim::open(directory, name, &fd)? else {
         return Ok(Step::Again);
     };
-    let attach = |fd: OwnedFd| -> Result<Segment, SegmentError> {
-        let mapping = Mapping::attach(&fd, len, Access::ReadWrite, options)?;
-        let (origin, access) = (origin::attached()?, Access::ReadWrite);
-        Ok(Segment { mapping, fd, origin, named: None, access, created: false })
-    };
-    if claim.try_all()? {
-        if !claim.has_name(directory, name)? {
-            return Ok(Step::Again);
-        }
-        match policy {
-            StalePolicy::Recreate => {
-                // The claim ends after the name has (S1).
-                remove(directory, name)?;
-                Ok(Step::Again)
-            }
-            StalePolicy::Adopt => {
-                let segment = attach(fd)?;
-                require_adoptable(name, &segment)?;
-                claim.all_to_presence()?;
-                Ok(Step::Done(segment, claim, Arrival::Adopted))
-            }
-        }
-    } else if !claim.try_presence()? {
-        Ok(Step::Wait)
-    } else if claim.has_name(directory, name)? {
-        Ok(Step::Done(attach(fd)?, claim, Arrival::Opened))
-    } else {
-        Ok(Step::Again)
+    if !claim.try_gate()? {
+        return Ok(Step::Wait);
     }
+    if !claim.has_name(directory, name)? {
+        return Ok(Step::Again);
+    }
+    if !claim.try_presence()? {
+        return Ok(Step::Wait);
+    }
+    let arrival = if !claim.try_all()? {
+        claim.leave_gate()?;
+        Arrival::Opened
+    } else if policy == StalePolicy::Recreate {
+        // The claim ends after the name has (S1).
+        remove(directory, name)?;
+        return Ok(Step::Again);
+    } else {
+        require_adoptable(name, &fd, len)?;
+        claim.all_to_presence()?;
+        Arrival::Adopted
+    };
+    let access = Access::ReadWrite;
+    let mapping = Mapping::attach(&fd, len, access, options)?;
+    let segment = Segment { mapping, fd, origin: origin::attached()?, named: None, access, created: false };
+    Ok(Step::Done(segment, claim, arrival))
 }
 
 /// Removes a name that the caller may remove by S1; that somebody who does not ask was faster is no error.
@@ -328,8 +334,12 @@ pub(super) fn remove(directory: &Directory, name: &Name) -> Result<(), SegmentEr
     }
 }
 
-fn require_adoptable(name: &Name, segment: &Segment) -> Result<(), JoinError> {
-    match Header::inspect(&segment.region()) {
+/// Read, not mapped: the file may be shortened at any time, and others wait meanwhile.
+fn require_adoptable(name: &Name, fd: &OwnedFd, len: usize) -> Result<(), JoinError> {
+    let mut bytes = [0_u8; HEADER_BYTES];
+    // What cannot be read stays zero, which is no header.
+    retry_on_intr(|| pread(fd, &mut bytes, 0)).map_err(SegmentError::on("read the header"))?;
+    match Header::inspect_copy(&bytes, len as u64, origin::boot_id()?) {
         Ok(_) => Ok(()),
         Err(Incompatible { field: Field::BootId, expected, found }) => {
             Err(JoinError::OtherBoot { name: name.clone(), expected, found })
@@ -337,6 +347,13 @@ fn require_adoptable(name: &Name, segment: &Segment) -> Result<(), JoinError> {
         Err(source) => Err(JoinError::NotAdoptable { name: name.clone(), source }),
     }
 }
+
+fn presence_refused() -> SegmentError {
+    SegmentError::Io { operation: "keep the presence", source: io::ErrorKind::WouldBlock.into() }
+}
+
+const FLAGS: OFlags = OFlags::RDWR.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
+const OPEN: &str = "open the segment anew for its locks";
 
 /// An open file of a segment's own, for locks on its bytes. Dropping it ends them.
 pub(super) struct Claim {
@@ -351,24 +368,43 @@ impl Claim {
         name: &Name,
         memory: &OwnedFd,
     ) -> Result<Option<Self>, SegmentError> {
-        let failed = || SegmentError::on("open the segment anew for its locks");
         let stat = fstat(memory).map_err(SegmentError::on("inspect the segment"))?;
-        let identity = Identity::of(&stat);
-        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-        let mark = ForkMark::here()?;
-        let opened = Unshared::open(mark, || {
-            let fd = retry_on_intr(|| openat(directory.fd(), name.as_str(), flags, Mode::empty()))?;
-            let stat = fstat(&fd)?;
-            if Identity::of(&stat) == identity { Ok((fd, stat)) } else { Err(Errno::NOENT) }
-        });
-        match opened {
-            Ok(open_file) => Ok(Some(Self { open_file, identity })),
+        let flags = FLAGS | OFlags::NOFOLLOW;
+        let again = || retry_on_intr(|| openat(directory.fd(), name.as_str(), flags, Mode::empty()));
+        match Self::by(Identity::of(&stat), again) {
+            Ok(claim) => Ok(Some(claim)),
             Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(failed()(errno)),
+            Err(errno) => Err(SegmentError::on(OPEN)(errno)),
         }
     }
 
-    /// Takes every byte, if nobody has any.
+    /// For a file that nobody else can find yet.
+    fn of_draft(draft: &Draft<'_>) -> Result<Self, SegmentError> {
+        let stat = fstat(draft.fd()).map_err(SegmentError::on("inspect the segment"))?;
+        Self::by(Identity::of(&stat), || draft.reopen(FLAGS)).map_err(SegmentError::on(OPEN))
+    }
+
+    /// By what `again` opens, if that is the file.
+    fn by(identity: Identity, again: impl Fn() -> Result<OwnedFd, Errno>) -> Result<Self, Errno> {
+        let mark = ForkMark::here().map_err(|_| Errno::NOMEM)?;
+        let open_file = Unshared::open(mark, || {
+            let fd = again()?;
+            let stat = fstat(&fd)?;
+            if Identity::of(&stat) == identity { Ok((fd, stat)) } else { Err(Errno::NOENT) }
+        })?;
+        Ok(Self { open_file, identity })
+    }
+
+    /// Takes the gate, if nobody has it.
+    fn try_gate(&self) -> Result<bool, SegmentError> {
+        self.lock(libc::F_WRLCK, GATE, 1)
+    }
+
+    fn leave_gate(&self) -> Result<(), SegmentError> {
+        self.lock(libc::F_UNLCK, GATE, 1).map(drop)
+    }
+
+    /// Takes every byte, the gate too, if nobody else has any. Refused, it changes nothing.
     pub(super) fn try_all(&self) -> Result<bool, SegmentError> {
         self.lock(libc::F_WRLCK, 0, 0)
     }
@@ -379,14 +415,12 @@ impl Claim {
 
     /// From holding all to presence. The lock on the byte changes its kind in one step, so nobody comes in between.
     fn all_to_presence(&self) -> Result<(), SegmentError> {
-        let failed =
-            || SegmentError::Io { operation: "keep the presence", source: io::ErrorKind::WouldBlock.into() };
         if !self.try_presence()? {
-            return Err(failed());
+            return Err(presence_refused());
         }
         self.lock(libc::F_UNLCK, 0, PRESENCE)?;
-        self.lock(libc::F_UNLCK, PRESENCE + 1, 0)?;
-        Ok(())
+        self.lock(libc::F_UNLCK, GATE + 1, 0)?;
+        self.leave_gate()
     }
 
     /// Whether the name stands for this file.

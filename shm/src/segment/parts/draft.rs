@@ -33,9 +33,9 @@ impl PartedDraft {
     /// Receives the parts that `roles` write from the process that [joins](PartedSegment::join) in them, and maps them
     /// read-only.
     ///
-    /// Waits until they come, or until the socket's read timeout has passed. Who is at the other end, and whether it may
-    /// have these roles, the caller must know. After an error the draft is what it was, but if the system refused a
-    /// mapping: then nothing can be [completed](Self::complete) any more.
+    /// Waits until they come, or until the socket's read timeout has passed since the call, however slowly they come. Who
+    /// is at the other end, and whether it may have these roles, the caller must know. After an error the draft is what it
+    /// was, but if the system refused a mapping: then nothing can be [completed](Self::complete) any more.
     ///
     /// # Errors
     /// - [`SegmentError::Handover`]: the stream ended; not exactly the parts of these roles came; or one of them is

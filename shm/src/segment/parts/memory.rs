@@ -7,7 +7,8 @@ use alloc::vec::Vec;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{
-    MemfdFlags, OFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fcntl_getfl, fstat, memfd_create,
+    MemfdFlags, OFlags, SealFlags, SeekFrom, Stat, fcntl_add_seals, fcntl_get_seals, fcntl_getfl, fstat,
+    memfd_create, seek,
 };
 use rustix::io::Errno;
 
@@ -15,7 +16,7 @@ use super::Part;
 use super::range::AddressRange;
 use crate::segment::directory::{is_regular, wrong_kind};
 use crate::segment::error::SegmentError;
-use crate::segment::map::{Access, Identity, Mapping};
+use crate::segment::map::{Access, Identity, Mapping, is_tmpfs};
 use crate::segment::options::SegmentOptions;
 
 /// The size is fixed, and so are the seals.
@@ -30,7 +31,7 @@ fn seals(part: &Part) -> SealFlags {
 
 /// Makes the memory of a part and maps it for writing, in this order:
 /// ```text
-/// memory -> room -> mapping -> seals
+/// memory -> room -> mapping, which fills every page -> seals
 /// ```
 /// From the seals on nobody can map it for writing, this process included; the mapping stays what it is.
 pub(super) fn make(part: &Part, offset: usize, range: &mut AddressRange) -> Result<OwnedFd, SegmentError> {
@@ -53,7 +54,6 @@ fn descriptor() -> Result<OwnedFd, Errno> {
 
 /// Tells what memory `fd` is, if it is what [`make`] makes of `part`.
 pub(super) fn verify(fd: &OwnedFd, part: &Part) -> Result<Identity, SegmentError> {
-    const BLOCK_BYTES: i64 = 512;
     let wrong = |what, expected, found| SegmentError::NotASegment { what, expected, found };
     let stat = fstat(fd).map_err(SegmentError::on("inspect a part"))?;
     if !is_regular(&stat) {
@@ -69,18 +69,39 @@ pub(super) fn verify(fd: &OwnedFd, part: &Part) -> Result<Identity, SegmentError
         }
         Err(errno) => return Err(SegmentError::on("read the seals of a part")(errno)),
     }
+    if !is_tmpfs(fd) {
+        // Huge pages of the reserved pool: they cannot be mapped at every page, and a refusal would come too late.
+        return Err(wrong("pages of a part", "normal pages".to_owned(), "huge pages, or a disk".to_owned()));
+    }
     if usize::try_from(stat.st_size) != Ok(part.bytes()) {
         let (expected, found) = (format!("{} bytes", part.bytes()), format!("{} bytes", stat.st_size));
         return Err(wrong("size of a part", expected, found));
     }
-    // Pages that are not there yet would have to be found at the first touch, when it is too late for an error.
+    verify_access(fd, part)?;
+    verify_room(fd, &stat)?;
+    Ok(Identity::of(&stat))
+}
+
+/// Pages that are not there yet would have to be found at the first touch, when it is too late for an error.
+fn verify_room(fd: &OwnedFd, stat: &Stat) -> Result<(), SegmentError> {
+    const BLOCK_BYTES: i64 = 512;
+    let refuse = |found| {
+        let (what, expected) = ("reserved room of a part", format!("{} bytes", stat.st_size));
+        Err(SegmentError::NotASegment { what, expected, found })
+    };
     let there = stat.st_blocks.saturating_mul(BLOCK_BYTES);
     if there < stat.st_size {
-        let (expected, found) = (format!("{} bytes", stat.st_size), format!("{there} bytes"));
-        return Err(wrong("reserved room of a part", expected, found));
+        return refuse(format!("{there} bytes"));
     }
-    verify_access(fd, part)?;
-    Ok(Identity::of(&stat))
+    // Blocks may lie behind the end (`FALLOC_FL_KEEP_SIZE`) and be missing before it.
+    match seek(fd, SeekFrom::Hole(0)) {
+        Ok(hole) if i64::try_from(hole).is_ok_and(|hole| hole < stat.st_size) => {
+            refuse(format!("a page at {hole} that is not filled"))
+        }
+        // A kernel that does not look for holes.
+        Ok(_) | Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(()),
+        Err(errno) => Err(SegmentError::on("look for holes in a part")(errno)),
+    }
 }
 
 fn verify_access(fd: &OwnedFd, part: &Part) -> Result<(), SegmentError> {
