@@ -41,7 +41,7 @@ struct Package {
 }
 
 const PACKAGES: &[Package] = &[
-    Package { name: "tidewire-shm", tests: &["loom_bell"], sources: "shm/src", except: &["shm/src/sync"] },
+    Package { name: "tidewire-shm", tests: &["loom_bell", "loom_roster"], sources: "shm/src", except: &["shm/src/sync"] },
     Package { name: "tidewire-ring", tests: &["loom_ring"], sources: "ring/src", except: &[] },
     Package {
         name: "tidewire-mpsc",
