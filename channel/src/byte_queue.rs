@@ -175,6 +175,15 @@ impl Outlet for ByteSource {
         }
     }
 
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Lanes(queue) => queue.is_empty(),
+            Self::Ordered(queue) => queue.is_empty(),
+            Self::Single(queue) => queue.is_empty(),
+            Self::Abandoned => true,
+        }
+    }
+
     fn rescan(&mut self) {
         if let Self::Lanes(queue) = self {
             queue.rescan();

@@ -54,7 +54,7 @@ type Fill<'f> = &'f mut dyn FnMut(Vec<Region<Untrusted>>) -> Result<(), OpenErro
 
 impl Plan<'_> {
     fn composite(&self) -> Composite {
-        let parts = [&[Roster::<Untrusted>::bytes(self.entries)], self.parts.as_slice()].concat();
+        let parts = [&[tidewire_shm::bell::roster_bytes(self.entries)], self.parts.as_slice()].concat();
         let (kind, type_fingerprint) = (self.kind, self.fingerprint);
         Composite {
             kind,
@@ -156,7 +156,8 @@ impl Plan<'_> {
     pub(crate) fn find(&self, name: &str) -> Result<Ground, OpenError> {
         let segment = Segment::open_with(name, &self.options.segment_options())?;
         let ground = self.open(segment, None)?;
-        if ground.leases.tenancy(RoleId::CONSUMER) == Tenancy::Vacant {
+        // Both: one that died says that it is there, and one that is on its way has the lease already.
+        if !ground.roster.entry(0).present || ground.leases.tenancy(RoleId::CONSUMER) == Tenancy::Vacant {
             return Err(OpenError::NotFound { name: name.to_owned() });
         }
         Ok(ground)

@@ -7,6 +7,8 @@ extern crate self as tidewire;
 mod byte_queue;
 mod bytes;
 mod error;
+mod event;
+mod futures;
 mod ground;
 mod info;
 mod latest;
@@ -14,9 +16,11 @@ mod list;
 mod message;
 mod options;
 mod queue;
+mod reactor;
 mod receive;
 mod rest;
 mod rpc;
+mod select;
 mod send;
 #[cfg(feature = "serde")]
 mod serde_channel;
@@ -28,15 +32,17 @@ pub use error::{
     CallError, Corrupt, OpenError, RecvError, RecvTimeoutError, ReplyError, SendError, SendTimeoutError,
     TryRecvError, TrySendError,
 };
+pub use futures::{Receiving, ReceivingBytes, Sending, SendingBytes};
 pub use info::SenderInfo;
 pub use latest::{LoadError, Reader, Snapshot, StoreError, WaitError, Wake, Writer, reader, writer};
 pub use list::{Entry, Pattern, Peer, Report, Standing, Usage, clean, inspect, list};
 pub use message::{Difference, FieldLayout, Layout, Message};
 pub use options::{Kind, Options, Overflow, Wait};
 pub use rpc::{
-    BytesClient, BytesPending, BytesRequest, BytesServer, CallId, Client, Pending, Request, Server, ServiceEnds,
-    client, server, service,
+    BytesClient, BytesPending, BytesRequest, BytesServer, CallId, Client, Pending, Request, Server,
+    ServiceEnds, client, server, service,
 };
+pub use select::{Descriptor, Endpoint, Select, Timer};
 #[cfg(feature = "serde")]
 pub use serde_channel::{DecodeError, EncodeError, SerdeReceiver, SerdeSender, serde_receiver, serde_sender};
 pub use stream::{StreamReader, StreamWriter};
@@ -51,3 +57,7 @@ pub use typed::{Drain, Iter, Receiver, Sender, channel, receiver, sender};
 pub mod __private {
     pub use bytemuck;
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

@@ -127,6 +127,9 @@ impl Options {
     }
 
     /// How many messages the channel holds for each sender; bytes for a channel of bytes. Rounded up to a power of two.
+    ///
+    /// What was received last takes its room until the receiver looks for more: whoever dies in between has lost nothing.
+    /// So one thread that holds both ends of a small channel looks before it counts on room.
     #[must_use]
     pub fn capacity(mut self, capacity: usize) -> Self {
         self.capacity = Some(capacity);

@@ -31,6 +31,8 @@ pub(crate) enum Pushed {
 pub(crate) trait Outlet {
     /// Publishes that what was consumed is.
     fn release(&mut self);
+    /// Whether a look would find nothing.
+    fn is_empty(&self) -> bool;
     /// Looks for senders that came.
     fn rescan(&mut self);
     /// Frees what senders held that are proven dead.
@@ -199,6 +201,15 @@ impl<T: Message> Outlet for Source<T> {
             Self::Ordered(queue) => queue.release(),
             Self::Single(queue) => queue.release(),
             Self::Abandoned => {}
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::Lanes(queue) => queue.is_empty(),
+            Self::Ordered(queue) => queue.is_empty(),
+            Self::Single(queue) => queue.is_empty(),
+            Self::Abandoned => true,
         }
     }
 

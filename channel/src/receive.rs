@@ -1,17 +1,25 @@
 //! The receiving end of any queue: who is there to send, what waits for room, and how to wait for a message.
 
+use std::io;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
 
-use tidewire_shm::bell::{Caller, Hands, Roster, System, Woken};
+use rustix::event::{PollFd, PollFlags};
+use tidewire_shm::bell::{Armed, Caller, Hands, Roster, System, Woken};
 use tidewire_shm::{
     DeathWatch, ForkMark, NoticeAddress, Presence, RoleId, Segment, SegmentLeases, Untrusted,
 };
 
 use crate::error::{OpenError, RecvError, RecvTimeoutError, TryRecvError};
+use crate::event::{Ending, Events, UNWATCHED};
 use crate::ground::Ground;
 use crate::options::Wait;
 use crate::queue::{Outlet, Popped, is_vacant};
 use crate::rest::{Rest, Until};
+
+/// Attempts of one poll.
+const LOOKS: u32 = 16;
 
 /// The entry of the receiver; that of sender `i` is `i + 1`.
 pub(crate) const RECEIVER: u32 = 0;
@@ -22,6 +30,9 @@ struct Present {
     entry: u32,
     generation: u64,
     watch: Option<DeathWatch>,
+    /// Its notice, as it said.
+    notice: [u64; 2],
+    ending: Ending,
 }
 
 /// A sender that died.
@@ -38,6 +49,7 @@ pub(crate) struct ReceiveEnd<O: Outlet> {
     // In this order: the role is free before those who wait are told.
     pub(crate) outlet: O,
     rest: Option<Rest>,
+    events: Events,
     hands: Hands<Untrusted>,
     mark: ForkMark,
     /// Who is there, as of `changes`.
@@ -67,6 +79,7 @@ impl<O: Outlet> ReceiveEnd<O> {
         let mut end = Self {
             outlet,
             rest: Some(Rest { own, wait }),
+            events: Events::default(),
             hands,
             mark,
             present: Vec::new(),
@@ -187,7 +200,13 @@ impl<O: Outlet> ReceiveEnd<O> {
                 Some(index) => seen.swap_remove(index),
                 None => {
                     let watch = DeathWatch::find(NoticeAddress::from_words(said.notice)).ok();
-                    Present { entry, generation: said.generation, watch }
+                    Present {
+                        entry,
+                        generation: said.generation,
+                        watch,
+                        notice: said.notice,
+                        ending: Ending::Unasked,
+                    }
                 }
             };
             let gone = match &found.watch {
@@ -334,6 +353,91 @@ impl<O: Outlet> ReceiveEnd<O> {
             rest.wait = wait;
             rest.own.set_patience(&wait.sleep_options());
         }
+    }
+}
+
+/// Waiting for descriptors.
+impl<O: Outlet> ReceiveEnd<O> {
+    /// Whether a call would not wait.
+    pub(crate) fn is_ready(&mut self) -> bool {
+        if self.mark.is_forked_child() || !self.outlet.is_empty() {
+            return true;
+        }
+        let gone = |present: &Present| present.watch.as_ref().is_some_and(|watch| watch.state().is_gone());
+        if self.roster.changes() != self.changes || self.present.iter().any(gone) {
+            self.look_around();
+            self.outlet.rescan();
+        }
+        !self.outlet.is_empty() || self.nothing() == TryRecvError::Disconnected
+    }
+
+    /// Announces a wait; true: do not wait.
+    pub(crate) fn arm(&mut self) -> io::Result<bool> {
+        self.outlet.release();
+        self.make_room();
+        self.ask_after_unwatched();
+        if self.is_ready() {
+            return Ok(true);
+        }
+        for one in &mut self.present {
+            one.ending.find(one.watch.as_ref(), one.notice);
+        }
+        let Self { outlet, rest, events, changes, roster, .. } = self;
+        let Some(rest) = rest.as_mut() else { return Ok(true) };
+        let armed = events.arm(&mut rest.own, || !outlet.is_empty() || roster.changes() != *changes)?;
+        Ok(armed == Armed::Ready)
+    }
+
+    pub(crate) fn disarm(&mut self) {
+        if let Some(rest) = self.rest.as_mut() {
+            self.events.disarm(&mut rest.own);
+        }
+    }
+
+    /// What becomes readable when there is something to do; whether that is all that could happen.
+    pub(crate) fn descriptors<'a>(&'a self, to: &mut Vec<PollFd<'a>>) -> bool {
+        let poll = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
+        to.extend(self.events.fd().filter(|_| self.events.is_armed()).map(poll));
+        to.extend(self.present.iter().filter_map(|one| one.ending.fd()).map(poll));
+        self.present.iter().all(|one| one.ending.fd().is_some())
+            && self.ghosts.iter().all(|ghost| ghost.buried)
+    }
+
+    /// One attempt of a future; if there is nothing, its task is woken when there is.
+    pub(crate) fn poll_take<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut pop: impl FnMut(&mut O) -> Popped<R>,
+    ) -> Poll<Result<R, TryRecvError>> {
+        self.disarm();
+        // Bounded: a peer may change its mind again and again.
+        for _ in 0..LOOKS {
+            match self.try_take(&mut pop) {
+                Err(TryRecvError::Empty) => {}
+                done => return Poll::Ready(done),
+            }
+            match self
+                .arm()
+                .and_then(|ready| if ready { Ok(true) } else { self.register(cx).map(|()| false) })
+            {
+                Ok(true) => {}
+                Ok(false) => return Poll::Pending,
+                // Without descriptors: look again soon.
+                Err(_) => break,
+            }
+        }
+        self.disarm();
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn register(&mut self, cx: &Context<'_>) -> io::Result<()> {
+        self.events.register(cx.waker())?;
+        let mut all = self.ghosts.iter().all(|ghost| ghost.buried);
+        for one in &mut self.present {
+            all &= one.ending.register(cx.waker());
+        }
+        if all { Ok(()) } else { self.events.wake_at(Instant::now() + UNWATCHED, cx.waker()) }
     }
 }
 

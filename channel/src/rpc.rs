@@ -36,6 +36,11 @@
 //! | client, flag of a cancelled call set | a flag of a former generation; the next holder clears it | nothing |
 //! | server, before the reply is published | no answer, a notice that says dead | each waiting call ends as an error |
 //! | server, later | the answer | nothing |
+//!
+//! # Not guaranteed
+//! A peer that writes where it should not can have calls answered with anything, end as errors, or wait until their time is
+//! over; and a lane whose records cannot be is out of use until the service is created anew. Which request a server had begun
+//! when it died is not known.
 
 use std::time::Duration;
 

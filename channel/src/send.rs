@@ -1,16 +1,23 @@
 //! A sending end of any queue: whether somebody is there to receive, and how to wait for room.
 
+use std::io;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
 
-use tidewire_shm::bell::{Caller, Roster, System};
+use tidewire_shm::bell::{Armed, Caller, Roster, System};
 use tidewire_shm::{DeathWatch, ForkMark, NoticeAddress, RoleId, Segment, SegmentLeases, Untrusted};
 
 use crate::error::{OpenError, SendError, TrySendError};
+use crate::event::{Ending, Events, UNWATCHED};
 use crate::ground::Ground;
 use crate::options::{Overflow, Wait};
 use crate::queue::{Inlet, Pushed, is_vacant};
 use crate::receive::RECEIVER;
 use crate::rest::{Rest, Until};
+
+/// Attempts of one poll.
+const LOOKS: u32 = 16;
 
 /// Counters of a sender's entry.
 pub(crate) const DROPPED: usize = 0;
@@ -19,6 +26,8 @@ pub(crate) const WAITED: usize = 1;
 #[derive(Debug)]
 pub(crate) struct SendEnd<I: Inlet> {
     rest: Option<Rest>,
+    events: Events,
+    ending: Ending,
     // The lane is given back after the entry.
     pub(crate) inlet: I,
     caller: Caller<System, Untrusted>,
@@ -26,6 +35,8 @@ pub(crate) struct SendEnd<I: Inlet> {
     /// The receiver that is known, if one is there.
     receiver: Option<u64>,
     watch: Option<DeathWatch>,
+    /// The receiver's notice, as it said.
+    notice: [u64; 2],
     pub(crate) overflow: Overflow,
     roster: Roster<Untrusted>,
     leases: Arc<SegmentLeases>,
@@ -49,6 +60,9 @@ impl<I: Inlet> SendEnd<I> {
         let rest = Some(Rest { own, wait });
         let mut end = Self {
             rest,
+            events: Events::default(),
+            ending: Ending::Unasked,
+            notice: [0; 2],
             inlet,
             caller,
             mark,
@@ -96,6 +110,8 @@ impl<I: Inlet> SendEnd<I> {
         }
         if self.receiver != Some(said.generation) {
             self.receiver = Some(said.generation);
+            self.notice = said.notice;
+            self.ending = Ending::Unasked;
             self.watch = DeathWatch::find(NoticeAddress::from_words(said.notice)).ok();
         }
         !self.is_alone()
@@ -199,6 +215,79 @@ impl<I: Inlet> SendEnd<I> {
             rest.wait = wait;
             rest.own.set_patience(&wait.sleep_options());
         }
+    }
+}
+
+/// Waiting for descriptors.
+impl<I: Inlet> SendEnd<I> {
+    /// One attempt of a future; if there is no room, its task is woken when there is.
+    pub(crate) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        push: &mut impl FnMut(&mut I) -> Pushed,
+    ) -> Poll<Result<(), TrySendError<()>>> {
+        self.disarm();
+        // Bounded: a peer may change its mind again and again.
+        for _ in 0..LOOKS {
+            match self.offer(push) {
+                Offered::Sent => return Poll::Ready(Ok(())),
+                Offered::Failed(error) => return Poll::Ready(Err(error)),
+                Offered::Full => {}
+            }
+            match self.arm(push) {
+                Ok(Some(Pushed::Done)) => {
+                    let _rung = self.caller.ring();
+                    return Poll::Ready(Ok(()));
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => match self.register(cx) {
+                    Ok(()) => return Poll::Pending,
+                    Err(_) => return self.look_again(cx),
+                },
+                Err(_) => return self.look_again(cx),
+            }
+        }
+        self.look_again(cx)
+    }
+
+    /// Without descriptors: soon.
+    fn look_again<R>(&mut self, cx: &Context<'_>) -> Poll<R> {
+        self.disarm();
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Announces a wait, and tries once more; what came of that, if it was not in vain.
+    fn arm(&mut self, push: &mut impl FnMut(&mut I) -> Pushed) -> io::Result<Option<Pushed>> {
+        self.ending.find(self.watch.as_ref(), self.notice);
+        let Self { rest, events, inlet, caller, receiver, .. } = self;
+        let Some(rest) = rest.as_mut() else { return Ok(Some(Pushed::Full)) };
+        let mut done = None;
+        let armed = events.arm(&mut rest.own, || {
+            match push(inlet) {
+                Pushed::Full => {}
+                other => done = Some(other),
+            }
+            done.is_some() || caller.holder() != *receiver
+        })?;
+        Ok(match armed {
+            Armed::Armed => None,
+            Armed::Ready => Some(done.unwrap_or(Pushed::Full)),
+        })
+    }
+
+    pub(crate) fn disarm(&mut self) {
+        if let Some(rest) = self.rest.as_mut() {
+            self.events.disarm(&mut rest.own);
+        }
+    }
+
+    fn register(&mut self, cx: &Context<'_>) -> io::Result<()> {
+        self.events.register(cx.waker())?;
+        if self.ending.register(cx.waker()) {
+            return Ok(());
+        }
+        self.events.wake_at(Instant::now() + UNWATCHED, cx.waker())
     }
 }
 

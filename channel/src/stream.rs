@@ -10,8 +10,9 @@ use crate::bytes::{BytesReceiver, BytesSender};
 use crate::error::{RecvError, TryRecvError, TrySendError};
 use crate::rest::Until;
 
-/// The most bytes of a message that a stream makes.
-const CHUNK_BYTES: usize = 16 << 10;
+/// The most bytes of a message that a stream makes: what `io::copy` reads and writes at a time, so that it goes straight from
+/// its buffer into the channel, and from the channel into its buffer.
+const CHUNK_BYTES: usize = 8 << 10;
 
 /// The kind of an error that says the same.
 fn kind(error: &TrySendError<()>) -> io::ErrorKind {
@@ -60,7 +61,7 @@ impl BytesReceiver {
     }
 }
 
-/// The sending end of a channel as a stream. Small writes are gathered until there are 16 KiB, or as many as make a message
+/// The sending end of a channel as a stream. Small writes are gathered until there are 8 KiB, or as many as make a message
 /// that fits well; [`flush`](Write::flush) sends what there is.
 ///
 /// # Guarantees

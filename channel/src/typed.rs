@@ -243,7 +243,7 @@ pub(crate) fn single_queue(
 /// - While messages are there, no system call, no allocation and no lock.
 /// - A peer may write anything anywhere: this end returns what the peer made up, or says [`Corrupt`](crate::Corrupt).
 pub struct Receiver<T: Message> {
-    end: ReceiveEnd<Source<T>>,
+    pub(crate) end: ReceiveEnd<Source<T>>,
     _leaving: Leaving,
 }
 
@@ -399,7 +399,7 @@ impl<T: Message> Iterator for Drain<'_, T> {
 /// - While there is room and the receiver is awake, no system call, no allocation and no lock.
 /// - No other sender can delay this one, but for room in a channel of [one order](Kind::Ordered).
 pub struct Sender<T: Message> {
-    end: SendEnd<Sink<T>>,
+    pub(crate) end: SendEnd<Sink<T>>,
     _leaving: Leaving,
     options: Options,
 }

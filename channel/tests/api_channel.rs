@@ -192,6 +192,18 @@ fn a_sender_may_start_first_and_wait_for_its_receiver() {
 }
 
 #[test]
+fn regress_a_sender_finds_only_a_receiver_that_is_ready_for_it() {
+    let (_place, options) = in_a_directory();
+    for _ in 0..100 {
+        let for_sender = options.clone();
+        let sender = thread::spawn(move || for_sender.sender_in("both", LONG).unwrap().send(5_u64).unwrap());
+        let mut rx = options.receiver::<u64>("both").unwrap();
+        assert_eq!(rx.recv(), Ok(5));
+        sender.join().unwrap();
+    }
+}
+
+#[test]
 fn a_second_receiver_and_one_sender_too_many_are_refused() {
     let (_place, options) = in_a_directory();
     let options = options.senders(2);

@@ -1,4 +1,10 @@
 //! Latest values, between the threads of one process.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test may panic"
+)]
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -86,6 +92,16 @@ fn a_wait_ends_with_the_next_value_however_it_waits() {
             assert_eq!(rx.load().unwrap().value, [7; 9]);
         }
     }
+}
+
+#[test]
+fn a_wait_that_spins_long_ends_in_time() {
+    let options = Options::new().wait(Wait::HybridFor(Duration::from_secs(3600)));
+    let (_tx, mut rx) = options.latest(5_u64).unwrap();
+    rx.load().unwrap();
+    let start = Instant::now();
+    assert_eq!(rx.wait_changed(Duration::from_millis(10)), Err(WaitError::TimedOut));
+    assert!(start.elapsed() < Duration::from_secs(5));
 }
 
 #[test]
@@ -236,6 +252,7 @@ fn scribbled_memory_is_a_value_or_an_error() {
         seed ^= seed << 17;
         seed
     };
+    let mut corrupt = 0;
     for round in 0..40 {
         let (place, options) = in_a_directory();
         let mut tx = options.latest_writer("pose", [0_u64; 20]).unwrap();
@@ -243,10 +260,11 @@ fn scribbled_memory_is_a_value_or_an_error() {
         let file = OpenOptions::new().write(true).open(file(&place, "pose")).unwrap();
         let words = fs::metadata(place.path().join("segments/pose")).unwrap().len() / 8;
         for _ in 0..100 {
-            let word = if next() % 2 == 0 { 1024 + next() % 64 } else { next() % words };
+            let word = if next() % 2 == 0 { 1024 + next() % 300 } else { next() % words };
             file.write_all_at(&next().to_ne_bytes(), word * 8).unwrap();
             let start = Instant::now();
-            let _any = (rx.load(), rx.load_if_changed(), rx.version());
+            let loaded = (rx.load(), rx.load_if_changed(), rx.version());
+            corrupt += u32::from(matches!(loaded.0, Err(LoadError::Corrupt(_))));
             let _any = rx.wait_changed(Duration::from_micros(100));
             let _any = tx.store([round; 20]);
             assert!(start.elapsed() < Duration::from_secs(5));
@@ -254,4 +272,5 @@ fn scribbled_memory_is_a_value_or_an_error() {
         let opened = options.latest_reader::<[u64; 20]>("pose");
         let _any = opened.map(|mut rx| rx.load());
     }
+    assert!(corrupt > 0, "some of it is known to be none");
 }

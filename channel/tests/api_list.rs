@@ -1,4 +1,10 @@
 //! Looking at what there is.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test may panic"
+)]
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -48,6 +54,7 @@ fn a_list_tells_patterns_messages_and_who_is_there() {
     let [lines, latest, unmarked, ticks] = entries.as_slice() else { panic!("{entries:?}") };
     assert_eq!((lines.pattern, lines.message.as_str(), lines.here), (Pattern::Bytes, "bytes", 1));
     assert_eq!((latest.pattern, latest.message.as_str()), (Pattern::Latest, "[f64; 3] 24/8"));
+    assert_eq!((&latest.usage, latest.here), (&Usage::InUse, 1));
     assert_eq!((unmarked.pattern, &unmarked.usage), (Pattern::Unmarked, &Usage::Unmarked));
     assert_eq!((ticks.pattern, ticks.here, &ticks.usage), (Pattern::Channel, 2, &Usage::InUse));
     assert_eq!(ticks.message, "{id: u64 @0, price: f64 @8} 16/8");

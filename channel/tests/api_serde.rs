@@ -1,5 +1,11 @@
 //! Channels of what serde can write and read.
 #![cfg(feature = "serde")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test may panic"
+)]
 
 use std::collections::BTreeMap;
 use std::error::Error;

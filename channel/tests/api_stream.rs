@@ -1,4 +1,10 @@
 //! Channels of bytes as streams, between the threads of one process.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test may panic"
+)]
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::thread;
@@ -156,6 +162,7 @@ fn a_writer_without_a_reader_is_told_broken_pipe() {
     assert!(error.get_ref().is_some_and(|inner| inner.to_string().contains("receiver")), "{error:?}");
     assert!(start.elapsed() < Duration::from_secs(10));
     reading.join().unwrap();
+    to.write_all(b"x").unwrap();
     assert_eq!(to.finish().unwrap_err().kind(), ErrorKind::BrokenPipe);
 }
 

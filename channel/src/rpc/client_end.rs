@@ -321,11 +321,11 @@ impl<A: Cargo> ClientEnd<A> {
         if self.mark.is_forked_child() {
             return Err(CallError::ForkedChild);
         }
-        if (self.server.is_none() || self.caller.holder() != self.server) && !self.meet() {
-            return Err(CallError::Disconnected);
-        }
         if question.len() > self.longest {
             return Err(CallError::TooLong(self.longest));
+        }
+        if (self.server.is_none() || self.caller.holder() != self.server) && !self.meet() {
+            return Err(CallError::Disconnected);
         }
         let Self { ends: Some(Ends { rest, inbox, requests }), server: Some(server), caller, .. } = self
         else {

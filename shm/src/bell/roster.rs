@@ -61,7 +61,7 @@ use super::wait::{self, Flag, Woken};
 use super::{BELL_BYTES, Bell, BellError, BellForm, BellMode, ON_FUTEX, Place, Ringer, RingerTally, Rung};
 use crate::line::LINE_BYTES;
 use crate::region::Region;
-use crate::sync::{AtomicU64, Ordering, Shared, compiler_fence, full_fence};
+use crate::sync::{AtomicU64, Ordering, Shared, compiler_fence, fence, full_fence};
 use crate::trust::Trust;
 
 /// The most entries that a roster can have.
@@ -201,8 +201,11 @@ impl<L: Trust> Roster<L> {
     #[inline]
     #[must_use]
     pub fn changes(&self) -> u64 {
+        // ORD roster.changes: Relaxed, since a load from a read-only mapping must be; the fence below acquires.
+        let changes = self.word(CHANGES).load(Ordering::Relaxed);
         // ORD roster.changes: Acquire <- `Roster::attend`, `Attendance::drop`; the state that changed is seen.
-        self.word(CHANGES).load(Ordering::Acquire)
+        fence(Ordering::Acquire);
+        changes
     }
 
     /// What an entry says; that of one beyond the last says nothing.
@@ -211,9 +214,11 @@ impl<L: Trust> Roster<L> {
         if index >= self.entries {
             return Entry::default();
         }
+        // ORD roster.enter: Relaxed, since a load from a read-only mapping must be; the fence below acquires.
+        let state = self.word(Self::at(index, STATE)).load(Ordering::Relaxed);
         // ORD roster.enter: Acquire <- `Roster::attend`; the notice of this generation, or a later one.
         // ORD roster.leave: Acquire <- `Attendance::drop`; what the holder published before.
-        let state = self.word(Self::at(index, STATE)).load(Ordering::Acquire);
+        fence(Ordering::Acquire);
         // ORD own: Relaxed, behind the state; of a later generation it is a hint that leads to a look at the lease.
         let notice = [0, 8].map(|word| self.word(Self::at(index, NOTICE + word)).load(Ordering::Relaxed));
         Entry { generation: state >> 1, present: state & PRESENT != 0, notice }

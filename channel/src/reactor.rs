@@ -1,0 +1,170 @@
+//! The one thread of a process that waits for the descriptors of all futures, and wakes their tasks.
+//!
+//! Futures of this crate belong to no runtime. What wakes them are pipes, which peers write to, and descriptors of peers'
+//! processes; this thread sleeps on all of them together. It starts with the first future that has to wait.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
+use rustix::io::Errno;
+
+const INTERRUPT: u64 = 0;
+
+#[derive(Debug)]
+struct Reactor {
+    epoll: OwnedFd,
+    /// Readable when a timer came that is earlier than all others.
+    interrupt: OwnedFd,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    next: u64,
+    wakers: HashMap<u64, Waker>,
+    timers: BTreeMap<(Instant, u64), Waker>,
+}
+
+/// A descriptor that wakes a task once each time it is asked to.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    reactor: &'static Reactor,
+    fd: Arc<OwnedFd>,
+    key: u64,
+}
+
+fn reactor() -> io::Result<&'static Reactor> {
+    static REACTOR: OnceLock<Reactor> = OnceLock::new();
+    static STARTED: Mutex<bool> = Mutex::new(false);
+    if let Some(reactor) = REACTOR.get() {
+        return Ok(reactor);
+    }
+    let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
+    if !*started {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let interrupt = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        epoll::add(&epoll, &interrupt, EventData::new_u64(INTERRUPT), EventFlags::IN)?;
+        let state = Mutex::new(State { next: 1, wakers: HashMap::new(), timers: BTreeMap::new() });
+        let reactor = REACTOR.get_or_init(|| Reactor { epoll, interrupt, state });
+        std::thread::Builder::new().name("tidewire-reactor".to_owned()).spawn(|| reactor.run())?;
+        *started = true;
+    }
+    REACTOR.get().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+}
+
+impl Reactor {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self) {
+        let mut events = Vec::with_capacity(64);
+        let mut due: Vec<Waker> = Vec::new();
+        loop {
+            let wait = self.lock().timers.first_key_value().map(|((at, _), _)| left(*at));
+            events.clear();
+            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), wait.as_ref()) {
+                Ok(_) | Err(Errno::INTR) => {}
+                // Nothing that can be mended here: do not burn a processor over it.
+                Err(_) => std::thread::sleep(Duration::from_millis(10)),
+            }
+            let mut state = self.lock();
+            for event in &events {
+                let data: EventData = event.data;
+                match data.u64() {
+                    INTERRUPT => {
+                        let mut count = [0; 8];
+                        let _read = rustix::io::read(&self.interrupt, &mut count);
+                    }
+                    key => due.extend(state.wakers.remove(&key)),
+                }
+            }
+            let now = Instant::now();
+            while let Some(timer) = state.timers.first_entry().filter(|timer| timer.key().0 <= now) {
+                due.push(timer.remove());
+            }
+            drop(state);
+            // Not under the lock: a task may run right here.
+            due.drain(..).for_each(Waker::wake);
+        }
+    }
+}
+
+fn left(at: Instant) -> Timespec {
+    let left = at.saturating_duration_since(Instant::now());
+    Timespec {
+        tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: i64::from(left.subsec_nanos()),
+    }
+}
+
+impl Registration {
+    pub(crate) fn new(fd: OwnedFd) -> io::Result<Self> {
+        let reactor = reactor()?;
+        let key = {
+            let mut state = reactor.lock();
+            state.next += 1;
+            state.next
+        };
+        // Asked for nothing yet.
+        epoll::add(&reactor.epoll, &fd, EventData::new_u64(key), EventFlags::ONESHOT)?;
+        Ok(Self { reactor, fd: Arc::new(fd), key })
+    }
+
+    /// Wakes the task once, when the descriptor can be read.
+    pub(crate) fn arm(&self, waker: &Waker) -> io::Result<()> {
+        // Before the descriptor is asked after: the event may come at once.
+        self.reactor.lock().wakers.insert(self.key, waker.clone());
+        let flags = EventFlags::IN | EventFlags::ONESHOT;
+        Ok(epoll::modify(&self.reactor.epoll, &*self.fd, EventData::new_u64(self.key), flags)?)
+    }
+}
+
+impl AsFd for Registration {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        self.reactor.lock().wakers.remove(&self.key);
+        // Closing it would do the same.
+        let _gone = epoll::delete(&self.reactor.epoll, &*self.fd);
+    }
+}
+
+/// A task to be woken at a moment; not if this is dropped before.
+#[derive(Debug)]
+pub(crate) struct Alarm {
+    reactor: &'static Reactor,
+    at: (Instant, u64),
+}
+
+impl Alarm {
+    pub(crate) fn set(at: Instant, waker: &Waker) -> io::Result<Self> {
+        let reactor = reactor()?;
+        let mut state = reactor.lock();
+        state.next += 1;
+        let at = (at, state.next);
+        state.timers.insert(at, waker.clone());
+        let first = state.timers.first_key_value().is_some_and(|(first, _)| *first == at);
+        drop(state);
+        if first {
+            let _rung = rustix::io::write(&reactor.interrupt, &1_u64.to_ne_bytes());
+        }
+        Ok(Self { reactor, at })
+    }
+}
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        self.reactor.lock().timers.remove(&self.at);
+    }
+}
