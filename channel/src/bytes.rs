@@ -256,8 +256,9 @@ impl BytesReceiver {
     pub fn senders(&mut self) -> Vec<SenderInfo> {
         let senders = self.end.senders();
         let queued = self.end.outlet.queued();
-        let info =
-            |(entry, generation): (u32, u64)| info::sender(&self.end.roster, entry, generation, &queued);
+        let info = |(entry, generation): (u32, u64)| {
+            info::sender(&self.end.company.roster, entry, generation, &queued)
+        };
         senders.into_iter().map(info).collect()
     }
 

@@ -383,6 +383,33 @@ impl Error for TryRecvError {}
 impl Error for RecvError {}
 impl Error for RecvTimeoutError {}
 
+/// Why a subscriber received no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SubscribeError {
+    /// There is none now, or none came in time.
+    Empty,
+    /// There is none, and nobody publishes any more. A publisher that comes later ends this.
+    Disconnected,
+    /// The publisher published something that cannot be; for good.
+    Corrupt(tidewire_seqlock::Corrupt),
+    /// As [`TryRecvError::ForkedChild`].
+    ForkedChild,
+}
+
+impl fmt::Display for SubscribeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("expected a message, found none yet"),
+            Self::Disconnected => f.write_str("expected a message, found no publisher any more"),
+            Self::Corrupt(corrupt) => corrupt.fmt(f),
+            Self::ForkedChild => f.write_str(FORKED),
+        }
+    }
+}
+
+impl Error for SubscribeError {}
+
 /// Why an end was not opened.
 #[derive(Debug)]
 #[non_exhaustive]

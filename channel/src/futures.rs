@@ -10,10 +10,12 @@ use std::task::{Context, Poll};
 
 use crate::byte_queue::ByteSink;
 use crate::bytes::{BytesReceiver, BytesSender};
-use crate::error::{RecvError, SendError, TryRecvError, TrySendError};
+use crate::error::{RecvError, SendError, SubscribeError, TryRecvError, TrySendError};
 use crate::message::Message;
 use crate::options::Overflow;
+use crate::publish::Subscriber;
 use crate::queue::{Sink, Source};
+use crate::select::sealed::Sealed;
 use crate::typed::{Receiver, Sender};
 
 /// What a future says in place of that there is nothing now.
@@ -144,6 +146,32 @@ impl Drop for SendingBytes<'_, '_> {
 impl fmt::Debug for SendingBytes<'_, '_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SendingBytes(..)")
+    }
+}
+
+/// A message to come: see [`Subscriber::recv_async`].
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct Subscribing<'s, T: Message> {
+    pub(crate) subscriber: &'s mut Subscriber<T>,
+}
+
+impl<T: Message> Future for Subscribing<'_, T> {
+    type Output = Result<T, SubscribeError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.subscriber.poll_recv(cx)
+    }
+}
+
+impl<T: Message> Drop for Subscribing<'_, T> {
+    fn drop(&mut self) {
+        Sealed::disarm(self.subscriber);
+    }
+}
+
+impl<T: Message> fmt::Debug for Subscribing<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Subscribing(..)")
     }
 }
 

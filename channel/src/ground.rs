@@ -180,16 +180,19 @@ impl Plan<'_> {
 }
 
 impl Ground {
+    /// Where the death notice of this process is found, for an entry. Without one the others find out by asking for the
+    /// lease.
+    pub(crate) fn prepare_to_attend(&self) -> [u64; 2] {
+        DeathNotice::own().and_then(DeathNotice::address).map_or([0; 2], |address| address.to_words())
+    }
+
     /// Says that whoever holds a role is there.
     pub(crate) fn attend(
         &self,
         entry: u32,
         options: &SleepOptions,
     ) -> Result<tidewire_shm::bell::Attendance<System, Untrusted>, OpenError> {
-        // Without a notice the others find out by asking for the lease.
-        let notice =
-            DeathNotice::own().and_then(DeathNotice::address).map_or([0; 2], |address| address.to_words());
-        Ok(self.roster.attend(entry, notice, System, options)?)
+        Ok(self.roster.attend(entry, self.prepare_to_attend(), System, options)?)
     }
 
     /// The name, if it has one, and its directory; so that the last one to leave can take it away.

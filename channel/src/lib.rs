@@ -6,6 +6,7 @@ extern crate self as tidewire;
 
 mod byte_queue;
 mod bytes;
+mod company;
 mod error;
 mod event;
 mod futures;
@@ -15,6 +16,7 @@ mod latest;
 mod list;
 mod message;
 mod options;
+mod publish;
 mod queue;
 mod reactor;
 mod receive;
@@ -30,14 +32,15 @@ mod typed;
 pub use bytes::{BytesReceiver, BytesSender, Writing, bytes_receiver, bytes_sender};
 pub use error::{
     CallError, Corrupt, OpenError, RecvError, RecvTimeoutError, ReplyError, SendError, SendTimeoutError,
-    TryRecvError, TrySendError,
+    SubscribeError, TryRecvError, TrySendError,
 };
-pub use futures::{Receiving, ReceivingBytes, Sending, SendingBytes};
+pub use futures::{Receiving, ReceivingBytes, Sending, SendingBytes, Subscribing};
 pub use info::SenderInfo;
 pub use latest::{LoadError, Reader, Snapshot, StoreError, WaitError, Wake, Writer, reader, writer};
 pub use list::{Entry, Pattern, Peer, Report, Standing, Usage, clean, inspect, list};
 pub use message::{Difference, FieldLayout, Layout, Message};
 pub use options::{Kind, Options, Overflow, Wait};
+pub use publish::{Publisher, Subscriber, publisher, subscriber};
 pub use rpc::{
     BytesClient, BytesPending, BytesRequest, BytesServer, CallId, Client, Pending, Request, Server,
     ServiceEnds, client, server, service,

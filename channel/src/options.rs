@@ -66,6 +66,10 @@ pub enum Overflow {
     /// `send` drops it, and counts it: [`Sender::dropped`](crate::Sender::dropped), and for the receiver
     /// [`SenderInfo::dropped`](crate::SenderInfo::dropped).
     DropNewest,
+    /// It takes the place of the oldest one, and whoever missed that is told: [`Subscriber::missed`](crate::Subscriber::missed). For
+    /// what is published, where it is the default; a channel has no such thing, since nobody but its receiver takes
+    /// messages out.
+    DropOldest,
 }
 
 /// What may be chosen for a channel: how much it holds and who may send by whoever creates it, the receiver; how to wait
@@ -87,7 +91,9 @@ pub struct Options {
     pub(crate) capacity: Option<usize>,
     pub(crate) senders: u32,
     pub(crate) kind: Kind,
-    pub(crate) overflow: Overflow,
+    /// `None`: what is usual for the pattern.
+    pub(crate) overflow: Option<Overflow>,
+    pub(crate) history: u64,
     pub(crate) wait: Wait,
     pub(crate) stale: StalePolicy,
     pub(crate) fence: bool,
@@ -114,7 +120,8 @@ impl Options {
             capacity: None,
             senders: 16,
             kind: Kind::Lanes,
-            overflow: Overflow::Block,
+            overflow: None,
+            history: 0,
             wait: Wait::Hybrid,
             stale: StalePolicy::Adopt,
             fence: false,
@@ -136,7 +143,7 @@ impl Options {
         self
     }
 
-    /// How many senders there can be at a time: 1 to 255, but for [`Kind::Single`].
+    /// How many senders, clients or subscribers there can be at a time: 1 to 255, but for [`Kind::Single`].
     #[must_use]
     pub fn senders(mut self, senders: u32) -> Self {
         self.senders = senders;
@@ -153,7 +160,15 @@ impl Options {
     /// What becomes of messages for which there is no room.
     #[must_use]
     pub fn overflow(mut self, overflow: Overflow) -> Self {
-        self.overflow = overflow;
+        self.overflow = Some(overflow);
+        self
+    }
+
+    /// How many of the messages that were published before it came a subscriber wants, as far as they are kept. None, if
+    /// nothing else is chosen.
+    #[must_use]
+    pub fn history(mut self, messages: u64) -> Self {
+        self.history = messages;
         self
     }
 
@@ -226,6 +241,10 @@ impl Options {
     }
 
     pub(crate) fn checked_senders(&self) -> Result<u32, OpenError> {
+        if self.overflow == Some(Overflow::DropOldest) {
+            let reason = "expected an overflow that a channel has, found DropOldest: publish instead";
+            return Err(OpenError::Options { reason: reason.to_owned() });
+        }
         let senders = self.most_senders();
         if (1..ROSTER_MAX).contains(&senders) {
             return Ok(senders);

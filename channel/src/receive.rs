@@ -6,43 +6,22 @@ use std::task::{Context, Poll};
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
-use tidewire_shm::bell::{Armed, Caller, Hands, Roster, System, Woken};
-use tidewire_shm::{
-    DeathWatch, ForkMark, NoticeAddress, Presence, RoleId, Segment, SegmentLeases, Untrusted,
-};
+use tidewire_shm::bell::{Armed, System, Woken};
+use tidewire_shm::{ForkMark, Presence, Segment, SegmentLeases};
 
+use crate::company::Company;
 use crate::error::{OpenError, RecvError, RecvTimeoutError, TryRecvError};
-use crate::event::{Ending, Events, UNWATCHED};
+use crate::event::{Events, UNWATCHED};
 use crate::ground::Ground;
 use crate::options::Wait;
-use crate::queue::{Outlet, Popped, is_vacant};
+use crate::queue::{Outlet, Popped};
 use crate::rest::{Rest, Until};
 
 /// Attempts of one poll.
 const LOOKS: u32 = 16;
 
 /// The entry of the receiver; that of sender `i` is `i + 1`.
-pub(crate) const RECEIVER: u32 = 0;
-
-/// A sender that said that it is there.
-#[derive(Debug)]
-struct Present {
-    entry: u32,
-    generation: u64,
-    watch: Option<DeathWatch>,
-    /// Its notice, as it said.
-    notice: [u64; 2],
-    ending: Ending,
-}
-
-/// A sender that died.
-#[derive(Clone, Copy, Debug)]
-struct Ghost {
-    entry: u32,
-    generation: u64,
-    /// Whether its death is proven, and what it held given back.
-    buried: bool,
-}
+pub(crate) const RECEIVER: u32 = crate::company::OWNER;
 
 #[derive(Debug)]
 pub(crate) struct ReceiveEnd<O: Outlet> {
@@ -50,18 +29,8 @@ pub(crate) struct ReceiveEnd<O: Outlet> {
     pub(crate) outlet: O,
     rest: Option<Rest>,
     events: Events,
-    hands: Hands<Untrusted>,
     mark: ForkMark,
-    /// Who is there, as of `changes`.
-    present: Vec<Present>,
-    changes: u64,
-    /// Whether anybody has been there in our time, and the generation of each entry before.
-    met: bool,
-    before: Vec<u64>,
-    /// Those whose entries say that they are there, and who are not.
-    ghosts: Vec<Ghost>,
-    callers: Vec<Option<Caller<System, Untrusted>>>,
-    pub(crate) roster: Roster<Untrusted>,
+    pub(crate) company: Company,
     leases: Arc<SegmentLeases>,
     _presence: Option<Presence>,
     pub(crate) segment: Segment,
@@ -69,32 +38,21 @@ pub(crate) struct ReceiveEnd<O: Outlet> {
 
 impl<O: Outlet> ReceiveEnd<O> {
     pub(crate) fn new(outlet: O, ground: Ground, wait: Wait) -> Result<Self, OpenError> {
-        // Before we are there: whoever comes later is one who came in our time.
-        let before: Vec<u64> =
-            (0..ground.roster.entries()).map(|entry| ground.roster.entry(entry).generation).collect();
-        let own = ground.attend(RECEIVER, &wait.sleep_options())?;
+        let own = ground.prepare_to_attend();
         let Ground { segment, leases, presence, roster, mark, .. } = ground;
-        let hands = roster.hands();
-        let callers = (0..roster.entries()).map(|_| None).collect();
-        let mut end = Self {
-            outlet,
-            rest: Some(Rest { own, wait }),
-            events: Events::default(),
-            hands,
-            mark,
-            present: Vec::new(),
-            changes: 0,
-            met: false,
-            before,
-            ghosts: Vec::new(),
-            callers,
-            roster,
-            leases,
-            _presence: presence,
-            segment,
-        };
+        let company = Company::new(roster, Arc::clone(&leases), 0);
+        let own = company.roster.attend(RECEIVER, own, System, &wait.sleep_options())?;
+        let (rest, events) = (Some(Rest { own, wait }), Events::default());
+        let mut end = Self { outlet, rest, events, mark, company, leases, _presence: presence, segment };
         end.look_around();
         Ok(end)
+    }
+
+    /// Brings the list of senders up to date, and frees what the dead held.
+    fn look_around(&mut self) {
+        if self.company.look_around() {
+            self.outlet.reclaim(&self.leases);
+        }
     }
 
     /// One attempt.
@@ -120,28 +78,9 @@ impl<O: Outlet> ReceiveEnd<O> {
     /// After something was consumed: wakes senders that wait for room. One load if there are none.
     #[inline]
     pub(crate) fn make_room(&mut self) {
-        if self.hands.any() {
-            self.call_senders();
-        }
-    }
-
-    #[cold]
-    fn call_senders(&mut self) {
-        self.outlet.release();
-        let raised: Vec<u32> = self.hands.raised().filter(|entry| *entry != RECEIVER).collect();
-        for entry in raised {
-            self.call(entry);
-        }
-    }
-
-    fn call(&mut self, entry: u32) {
-        let Some(caller) = self.callers.get_mut(entry as usize) else { return };
-        if caller.is_none() {
-            // Refused now, it is tried at the next message; the sender looks for itself at the end of its slice.
-            *caller = self.roster.caller(entry, System).ok();
-        }
-        if let Some(caller) = caller {
-            let _rung = caller.ring();
+        if self.company.is_awaited() {
+            self.outlet.release();
+            self.company.call_those_who_wait();
         }
     }
 
@@ -151,10 +90,7 @@ impl<O: Outlet> ReceiveEnd<O> {
         if let Some(corrupt) = self.outlet.take_corrupt() {
             return Err(TryRecvError::Corrupt(corrupt));
         }
-        let gone = |present: &Present| present.watch.as_ref().is_some_and(|watch| watch.state().is_gone());
-        let nothing_new =
-            self.roster.changes() == self.changes && self.ghosts.iter().all(|ghost| ghost.buried);
-        if nothing_new && !self.present.iter().any(gone) {
+        if !self.company.has_news() {
             // What they had sent was found, or is found by now, after the last look around.
             return Err(self.nothing());
         }
@@ -176,82 +112,7 @@ impl<O: Outlet> ReceiveEnd<O> {
     }
 
     fn nothing(&self) -> TryRecvError {
-        if self.met && self.present.is_empty() { TryRecvError::Disconnected } else { TryRecvError::Empty }
-    }
-
-    /// Brings the list of those who are there up to date.
-    fn look_around(&mut self) {
-        // Before the entries: a change in between is found next time.
-        self.changes = self.roster.changes();
-        let mut seen = std::mem::take(&mut self.present);
-        for entry in 1..self.roster.entries() {
-            let said = self.roster.entry(entry);
-            // Also one that came and went without being seen.
-            self.met |= self.before.get(entry as usize).is_some_and(|before| said.generation > *before);
-            if !said.present {
-                continue;
-            }
-            let known = seen.iter().position(|one| one.entry == entry && one.generation == said.generation);
-            let is_ghost = |ghost: &Ghost| (ghost.entry, ghost.generation) == (entry, said.generation);
-            if self.ghosts.iter().any(is_ghost) {
-                continue;
-            }
-            let found = match known {
-                Some(index) => seen.swap_remove(index),
-                None => {
-                    let watch = DeathWatch::find(NoticeAddress::from_words(said.notice)).ok();
-                    Present {
-                        entry,
-                        generation: said.generation,
-                        watch,
-                        notice: said.notice,
-                        ending: Ending::Unasked,
-                    }
-                }
-            };
-            let gone = match &found.watch {
-                Some(watch) => watch.state().is_gone(),
-                // One that died before it was ever seen has no notice any more.
-                None => known.is_none() && self.is_vacant(entry),
-            };
-            if gone {
-                // That it was there counts only if it could be seen.
-                self.met |= found.watch.is_some();
-                self.ghosts.push(Ghost { entry, generation: found.generation, buried: false });
-            } else {
-                self.present.push(found);
-            }
-        }
-        self.met |= !self.present.is_empty() || !seen.is_empty();
-        self.bury();
-    }
-
-    fn is_vacant(&self, entry: u32) -> bool {
-        RoleId::producer(entry - 1).is_some_and(|role| is_vacant(&self.leases, role))
-    }
-
-    /// Gives back what those held who are proven dead.
-    fn bury(&mut self) {
-        let roster = &self.roster;
-        self.ghosts.retain(|ghost| {
-            let said = roster.entry(ghost.entry);
-            said.present && said.generation == ghost.generation
-        });
-        let mut proven = false;
-        for index in 0..self.ghosts.len() {
-            let Some(Ghost { entry, buried: false, .. }) = self.ghosts.get(index).copied() else { continue };
-            if !self.is_vacant(entry) {
-                continue;
-            }
-            if let Some(ghost) = self.ghosts.get_mut(index) {
-                ghost.buried = true;
-            }
-            self.roster.lower(entry);
-            proven = true;
-        }
-        if proven {
-            self.outlet.reclaim(&self.leases);
-        }
+        if self.company.is_deserted() { TryRecvError::Disconnected } else { TryRecvError::Empty }
     }
 
     /// Waits for something to consume.
@@ -290,62 +151,53 @@ impl<O: Outlet> ReceiveEnd<O> {
     fn sleep<R>(&mut self, until: Until, pop: &mut impl FnMut(&mut O) -> Popped<R>) -> Option<Popped<R>> {
         self.outlet.release();
         self.make_room();
-        let Self { outlet, rest, present, ghosts, changes, roster, .. } = self;
+        let Self { outlet, rest, company, .. } = self;
         let mut got = None;
         let mut ready = || {
             match pop(outlet) {
                 Popped::Empty => {}
                 found => got = Some(found),
             }
-            got.is_some() || roster.changes() != *changes
+            got.is_some() || company.roster.changes() != company.changes()
         };
-        let watches: Vec<&DeathWatch> = present.iter().filter_map(|one| one.watch.as_ref()).collect();
-        let all_watched = watches.len() == present.len() && ghosts.iter().all(|ghost| ghost.buried);
+        let (watches, all_watched) = company.watches();
         let woken = rest.as_mut()?.wait(&mut ready, until, &watches, all_watched);
         if got.is_none() && (matches!(woken, Woken::PeerGone { .. }) || !all_watched) {
-            self.ask_after_unwatched();
+            self.company.ask_after_unwatched();
             self.look_around();
             self.outlet.rescan();
         }
         got
     }
 
-    /// Whoever has no notice is asked after by its lease.
-    fn ask_after_unwatched(&mut self) {
-        let leases = &self.leases;
-        let dead = |one: &Present| {
-            one.watch.is_none() && RoleId::producer(one.entry - 1).is_some_and(|role| is_vacant(leases, role))
-        };
-        for one in self.present.extract_if(.., |one| dead(one)) {
-            self.ghosts.push(Ghost { entry: one.entry, generation: one.generation, buried: false });
-        }
-    }
-
     /// Waits until that many senders are there.
     pub(crate) fn wait_senders(&mut self, count: usize, until: Until) -> bool {
+        if self.mark.is_forked_child() {
+            return false;
+        }
         loop {
             self.look_around();
-            if self.present.len() >= count {
+            if self.company.len() >= count {
                 return true;
             }
             if until.is_over() {
                 return false;
             }
-            let Self { rest, present, changes, roster, .. } = self;
-            let watches: Vec<&DeathWatch> = present.iter().filter_map(|one| one.watch.as_ref()).collect();
-            let all = watches.len() == present.len();
+            let Self { rest, company, .. } = self;
+            let (watches, all_watched) = company.watches();
             let Some(rest) = rest.as_mut() else { return false };
-            let _woken = rest.wait(&mut || roster.changes() != *changes, until, &watches, all);
-            self.ask_after_unwatched();
+            let news = || company.roster.changes() != company.changes();
+            let _woken = rest.wait(&mut { news }, until, &watches, all_watched);
+            self.company.ask_after_unwatched();
         }
     }
 
-    /// Who is there to send: entry, generation and death notice.
+    /// Who is there to send: entry and generation.
     pub(crate) fn senders(&mut self) -> Vec<(u32, u64)> {
         if !self.mark.is_forked_child() {
             self.look_around();
         }
-        self.present.iter().map(|one| (one.entry, one.generation)).collect()
+        self.company.entries().collect()
     }
 
     pub(crate) fn set_wait(&mut self, wait: Wait) {
@@ -363,8 +215,7 @@ impl<O: Outlet> ReceiveEnd<O> {
         if self.mark.is_forked_child() || !self.outlet.is_empty() {
             return true;
         }
-        let gone = |present: &Present| present.watch.as_ref().is_some_and(|watch| watch.state().is_gone());
-        if self.roster.changes() != self.changes || self.present.iter().any(gone) {
+        if self.company.has_news() {
             self.look_around();
             self.outlet.rescan();
         }
@@ -375,16 +226,15 @@ impl<O: Outlet> ReceiveEnd<O> {
     pub(crate) fn arm(&mut self) -> io::Result<bool> {
         self.outlet.release();
         self.make_room();
-        self.ask_after_unwatched();
+        self.company.ask_after_unwatched();
         if self.is_ready() {
             return Ok(true);
         }
-        for one in &mut self.present {
-            one.ending.find(one.watch.as_ref(), one.notice);
-        }
-        let Self { outlet, rest, events, changes, roster, .. } = self;
+        self.company.find_endings();
+        let Self { outlet, rest, events, company, .. } = self;
         let Some(rest) = rest.as_mut() else { return Ok(true) };
-        let armed = events.arm(&mut rest.own, || !outlet.is_empty() || roster.changes() != *changes)?;
+        let news = || !outlet.is_empty() || company.roster.changes() != company.changes();
+        let armed = events.arm(&mut rest.own, news)?;
         Ok(armed == Armed::Ready)
     }
 
@@ -398,9 +248,7 @@ impl<O: Outlet> ReceiveEnd<O> {
     pub(crate) fn descriptors<'a>(&'a self, to: &mut Vec<PollFd<'a>>) -> bool {
         let poll = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
         to.extend(self.events.fd().filter(|_| self.events.is_armed()).map(poll));
-        to.extend(self.present.iter().filter_map(|one| one.ending.fd()).map(poll));
-        self.present.iter().all(|one| one.ending.fd().is_some())
-            && self.ghosts.iter().all(|ghost| ghost.buried)
+        self.company.descriptors(to)
     }
 
     /// One attempt of a future; if there is nothing, its task is woken when there is.
@@ -433,10 +281,7 @@ impl<O: Outlet> ReceiveEnd<O> {
 
     fn register(&mut self, cx: &Context<'_>) -> io::Result<()> {
         self.events.register(cx.waker())?;
-        let mut all = self.ghosts.iter().all(|ghost| ghost.buried);
-        for one in &mut self.present {
-            all &= one.ending.register(cx.waker());
-        }
+        let all = self.company.register(cx.waker());
         if all { Ok(()) } else { self.events.wake_at(Instant::now() + UNWATCHED, cx.waker()) }
     }
 }
@@ -453,11 +298,7 @@ impl<O: Outlet> Drop for ReceiveEnd<O> {
         self.outlet.release();
         // Says that nobody receives any more; then whoever waits for room is woken to see it.
         self.rest = None;
-        for entry in 1..self.roster.entries() {
-            if self.roster.entry(entry).present {
-                self.call(entry);
-            }
-        }
+        self.company.call_all();
     }
 }
 

@@ -25,6 +25,11 @@ impl Until {
         Self::after(instant.saturating_duration_since(Instant::now()))
     }
 
+    /// What is left; `None`: for ever.
+    pub(crate) fn left(self) -> Option<Duration> {
+        self.0.left(&System)
+    }
+
     /// Whether the time is over.
     pub(crate) fn is_over(self) -> bool {
         self.0.is_over(&System)

@@ -192,7 +192,7 @@ impl<I: Inlet> SendEnd<I> {
         match self.overflow {
             Overflow::Block => Ok(self.send_until(Until::NEVER, push)?),
             Overflow::Reject => Err(SendError::Full(())),
-            Overflow::DropNewest => {
+            Overflow::DropNewest | Overflow::DropOldest => {
                 self.drop_newest(1);
                 Ok(())
             }

@@ -190,7 +190,7 @@ impl StreamReader {
 
     /// Nobody is there to send, and yet somebody never said that it left, and is not one who came just now.
     fn someone_was_killed(&self) -> bool {
-        let roster = &self.receiver.end.roster;
+        let roster = &self.receiver.end.company.roster;
         let is_here = |notice| {
             DeathWatch::find(NoticeAddress::from_words(notice)).is_ok_and(|watch| !watch.state().is_gone())
         };

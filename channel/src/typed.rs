@@ -79,12 +79,24 @@ pub(crate) fn numbers(options: &Options) -> [u64; 8] {
         Kind::Ordered => 2,
         Kind::Single => 3,
     };
-    let overflow = match options.overflow {
+    let overflow = overflow_number(options.overflow.unwrap_or_default());
+    [u64::from(options.most_senders()), kind, overflow, 0, 0, 0, 0, 0]
+}
+
+pub(crate) fn overflow_number(overflow: Overflow) -> u64 {
+    match overflow {
         Overflow::Block => 1,
         Overflow::Reject => 2,
         Overflow::DropNewest => 3,
-    };
-    [u64::from(options.most_senders()), kind, overflow, 0, 0, 0, 0, 0]
+        Overflow::DropOldest => 4,
+    }
+}
+
+pub(crate) fn overflow_from(number: Option<u64>) -> Result<Overflow, OpenError> {
+    let all = [Overflow::Block, Overflow::Reject, Overflow::DropNewest, Overflow::DropOldest];
+    let found = number.unwrap_or(0);
+    let known = all.into_iter().find(|overflow| overflow_number(*overflow) == found);
+    known.ok_or_else(|| cannot(format!("expected an overflow from 1 to 4, found {found}")))
 }
 
 /// What the creator chose.
@@ -96,12 +108,7 @@ pub(crate) fn chosen(numbers: &[u64; 8]) -> Result<(Kind, Overflow), OpenError> 
         3 => Kind::Single,
         found => return Err(cannot(format!("expected a kind of channel from 1 to 3, found {found}"))),
     };
-    let overflow = match overflow {
-        1 => Overflow::Block,
-        2 => Overflow::Reject,
-        3 => Overflow::DropNewest,
-        found => return Err(cannot(format!("expected an overflow from 1 to 3, found {found}"))),
-    };
+    let overflow = overflow_from(Some(*overflow))?;
     Ok((kind, overflow))
 }
 
@@ -338,8 +345,9 @@ impl<T: Message> Receiver<T> {
     pub fn senders(&mut self) -> Vec<SenderInfo> {
         let senders = self.end.senders();
         let lanes = self.end.outlet.queued();
-        let info =
-            |(entry, generation): (u32, u64)| info::sender(&self.end.roster, entry, generation, &lanes);
+        let info = |(entry, generation): (u32, u64)| {
+            info::sender(&self.end.company.roster, entry, generation, &lanes)
+        };
         senders.into_iter().map(info).collect()
     }
 

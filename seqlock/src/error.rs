@@ -334,6 +334,11 @@ pub enum AttachError {
         /// How many there are.
         writers: u32,
     },
+    /// All gates of a log are taken, or it has none.
+    GatesExhausted {
+        /// How many there are.
+        gates: u32,
+    },
     /// There is no cell with that number.
     NoCell {
         /// The number.
@@ -359,6 +364,9 @@ impl fmt::Display for AttachError {
             Self::Lease(error) => error.fmt(f),
             Self::WritersExhausted { writers } => {
                 write!(f, "expected one of {writers} writers to be free, found all of them taken")
+            }
+            Self::GatesExhausted { gates } => {
+                write!(f, "expected one of {gates} gates to be free, found none")
             }
             Self::NoCell { index, cells } => {
                 write!(f, "expected a cell number below {cells}, found {index}")

@@ -51,6 +51,8 @@ pub const KIND_TABLE: u32 = 0x0003_0003;
 pub const KIND_CLASSIC: u32 = 0x0003_0004;
 /// The header kind of a cell with many writers.
 pub const KIND_SHARED: u32 = 0x0003_0005;
+/// The header kind of a log.
+pub const KIND_LOG: u32 = 0x0003_0006;
 
 /// The largest value.
 pub(crate) const MAX_ELEMENT_BYTES: usize = if usize::BITS > 32 { 1 << 31 } else { 1 << 27 };
@@ -68,8 +70,8 @@ const MAX_SLOTS: u32 = 1024;
 const WORD_SLOTS: u32 = 4;
 /// Words behind `latest` on its line. Models use fewer: two show a torn copy as well as seven.
 const INLINE_WORDS: usize = if cfg!(loom) { 2 } else { 7 };
-const WORD_BYTES: usize = 8;
-const SHAPE_OFFSET: usize = HEADER_BYTES;
+pub(crate) const WORD_BYTES: usize = 8;
+pub(crate) const SHAPE_OFFSET: usize = HEADER_BYTES;
 const OWNERS_PER_LINE: usize = LINE_BYTES / WORD_BYTES;
 
 /// What a creator may choose.
@@ -404,11 +406,11 @@ impl Shape {
     }
 }
 
-fn same(field: Field, expected: u64, found: u64) -> Result<(), Incompatible> {
+pub(crate) fn same(field: Field, expected: u64, found: u64) -> Result<(), Incompatible> {
     if expected == found { Ok(()) } else { Err(Incompatible::new(field, expected, found)) }
 }
 
-fn clear<L: Trust>(region: &Region<L>, offset: usize) {
+pub(crate) fn clear<L: Trust>(region: &Region<L>, offset: usize) {
     // SAFETY: a control word of a layout that lies within the region, which outlives the handle.
     let word = unsafe { region.atomic_u64(offset) };
     // ORD header.publish: Relaxed, the header's magic publishes the cleared words.
@@ -416,6 +418,23 @@ fn clear<L: Trust>(region: &Region<L>, offset: usize) {
 }
 
 impl Layout {
+    /// What a [log](crate::log) has in common with a cell: the bell, the owner word of the writer, and `latest`.
+    pub(crate) fn of_log(liveness: u32, wake: Wake, stride: RoleStride) -> Self {
+        Self {
+            form: Form::Word,
+            slots: 1,
+            writers: 1,
+            liveness,
+            cells: 1,
+            words: 1,
+            wake,
+            stride,
+            shared: false,
+            cell_bytes: 0,
+            total_bytes: 0,
+        }
+    }
+
     fn raw(&self) -> Raw {
         Raw {
             form: self.form as u32,

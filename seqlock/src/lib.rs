@@ -6,6 +6,7 @@
 //! | [`bytes::Cell`] | one value of bytes, of any length up to a longest one |
 //! | [`table::Table`] | many cells of one type |
 //! | [`shared::Cell`] | one value with many writers, which take turns |
+//! | [`log::Log`] | the values of the last while, each to be read in order; one writer, readers that come and go |
 //! | [`classic::Cell`] | one value in one slot: the least memory, and readers that must wait for the writer |
 //!
 //! All work on any [`Region`](tidewire_shm::Region): a static, the heap, or memory that processes share. How a cell keeps its
@@ -32,6 +33,10 @@
 //!
 //! Of [`classic::Cell`], less: a write is wait-free, but while it lasts there is no value. Readers wait, within bounds,
 //! and the value of a writer that is killed in it is gone until the next one writes.
+//!
+//! Of [`log::Log`], that a write is wait-free and leaves nothing to repair, that readers only load, and that nothing torn is
+//! read; and that a reader is told exactly how much it missed. One with a gate misses nothing: while it lags the writer is
+//! refused, until it has read on or is proven dead.
 //!
 //! Leases are to be those of the segment that the structure lies in. Those of another one prove nothing for it, and
 //! would break the mutual exclusion of its writers (torn values), never the safety of memory; where it can be known
@@ -77,6 +82,7 @@ mod codec;
 mod engine;
 mod error;
 mod layout;
+pub mod log;
 mod role;
 pub mod shared;
 pub mod table;
@@ -87,7 +93,7 @@ pub use error::{
     AttachError, BytesReadError, Corrupt, CorruptWord, CreateError, ReadError, TooLong, UpdateError,
     WaitError, WriteError,
 };
-pub use layout::{KIND_BYTES, KIND_CELL, KIND_CLASSIC, KIND_SHARED, KIND_TABLE, Options};
+pub use layout::{KIND_BYTES, KIND_CELL, KIND_CLASSIC, KIND_LOG, KIND_SHARED, KIND_TABLE, Options};
 pub use role::Owner;
 pub use wait::{KernelRef, Wake};
 

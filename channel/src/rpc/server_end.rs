@@ -23,6 +23,9 @@ pub(crate) struct ServerEnd {
     /// `None` in a fork child that dropped it.
     queue: Option<Consumer<Untrusted>>,
     desk: Arc<Desk>,
+    /// For the next request: counted before it is there, since a locked instruction between a request and its answer would
+    /// wait for all that was stored before.
+    share: Option<Arc<Desk>>,
     generation: u32,
     mark: ForkMark,
     _presence: Option<Presence>,
@@ -49,6 +52,7 @@ impl ServerEnd {
             rest,
             queue: Some(queue),
             desk: Arc::new(desk),
+            share: None,
             generation,
             mark,
             _presence: presence,
@@ -65,7 +69,8 @@ impl ServerEnd {
             return Err(TryRecvError::ForkedChild);
         }
         let Some(queue) = self.queue.as_mut() else { return Err(TryRecvError::ForkedChild) };
-        match pop(queue, self.generation, &self.desk) {
+        self.share.get_or_insert_with(|| Arc::clone(&self.desk));
+        match pop(queue, self.generation, &mut self.share) {
             Some(asked) => Ok(asked),
             None => Err(TryRecvError::Empty),
         }
@@ -79,13 +84,13 @@ impl ServerEnd {
                 Err(TryRecvError::Empty) => {}
                 Err(error) => return Err(RecvTimeoutError::from_try(error)),
             }
-            let Self { rest: Some(rest), queue: Some(queue), desk, generation, .. } = self else {
+            let Self { rest: Some(rest), queue: Some(queue), share, generation, .. } = self else {
                 return Err(RecvTimeoutError::ForkedChild);
             };
             queue.rescan();
             let mut got = None;
             let mut ready = || {
-                got = pop(queue, *generation, desk);
+                got = pop(queue, *generation, share);
                 got.is_some()
             };
             // Nobody's death ends the wait: clients come and go.
@@ -111,14 +116,18 @@ impl ServerEnd {
 
 /// The next request to this server; what is none, or was for a former one, is passed over.
 #[inline]
-fn pop<Q: Cargo>(queue: &mut Consumer<Untrusted>, to: u32, desk: &Arc<Desk>) -> Option<Asked<Q>> {
+fn pop<Q: Cargo>(
+    queue: &mut Consumer<Untrusted>,
+    to: u32,
+    share: &mut Option<Arc<Desk>>,
+) -> Option<Asked<Q>> {
     for _ in 0..PASSED {
         let record = queue.pop().ok()?;
         let head = head(&record).filter(|head| head.number == to);
         let found = head.and_then(|head| Some((head.id, Q::read(&record)?)));
         drop(record);
         if let (Some((id, question)), Some(lane)) = (found, queue.last_lane()) {
-            return Some((question, Duty::new(Arc::clone(desk), lane, id)));
+            return Some((question, Duty::new(share.take()?, lane, id)));
         }
     }
     None

@@ -144,6 +144,12 @@ impl Deadline {
         }
     }
 
+    /// How long it is until then; `None`: for ever.
+    #[must_use]
+    pub fn left<K: Kernel>(self, kernel: &K) -> Option<Duration> {
+        self.left_ns(kernel).map(Duration::from_nanos)
+    }
+
     /// Whether the moment has passed.
     #[must_use]
     pub fn is_over<K: Kernel>(self, kernel: &K) -> bool {
