@@ -41,7 +41,12 @@ struct Package {
 }
 
 const PACKAGES: &[Package] = &[
-    Package { name: "tidewire-shm", tests: &["loom_bell", "loom_roster"], sources: "shm/src", except: &["shm/src/sync"] },
+    Package {
+        name: "tidewire-shm",
+        tests: &["loom_bell", "loom_roster"],
+        sources: "shm/src",
+        except: &["shm/src/sync"],
+    },
     Package { name: "tidewire-ring", tests: &["loom_ring"], sources: "ring/src", except: &[] },
     Package {
         name: "tidewire-mpsc",
@@ -49,7 +54,12 @@ const PACKAGES: &[Package] = &[
         sources: "mpsc/src",
         except: &[],
     },
-    Package { name: "tidewire-seqlock", tests: &["loom_seqlock"], sources: "seqlock/src", except: &[] },
+    Package {
+        name: "tidewire-seqlock",
+        tests: &["loom_seqlock", "loom_log"],
+        sources: "seqlock/src",
+        except: &[],
+    },
 ];
 
 /// The reviewed list, from the root of the workspace.
