@@ -74,6 +74,8 @@ const SERVER: u32 = 0;
 const CANCELLED: usize = 4;
 
 const PAGE_BYTES: usize = 4096;
+/// Bytes of a question or an answer; memory, and how many are in flight, may allow less.
+const LONGEST: usize = 1 << 30;
 /// Records of which a lane and a ring have more than there are calls in flight.
 const SPARE: usize = 2;
 
@@ -106,7 +108,11 @@ impl Service {
         if !(1..=most).contains(&clients) {
             return Err(cannot(format!("expected 1 to {most} clients, found {clients}")));
         }
-        let bytes = HEAD_BYTES + request_bytes.max(reply_bytes);
+        let longest = request_bytes.max(reply_bytes);
+        if longest > LONGEST {
+            return Err(cannot(format!("expected at most {LONGEST} bytes for each call, found {longest}")));
+        }
+        let bytes = HEAD_BYTES + longest;
         let fits = ABOUT_BYTES / clients as usize / bytes;
         let depth = options.capacity.unwrap_or(fits.clamp(4, 64)).max(1);
         if depth > DEPTH_MAX {
@@ -132,8 +138,8 @@ impl Service {
         let most_clients = u64::from(tidewire_shm::bell::ROSTER_MAX) - 1;
         let depth = within("calls in flight", DEPTH_MAX as u64, depth)?.max(1);
         let clients = within("clients", most_clients, clients)?;
-        let request_bytes = within("bytes of a question", 1 << 31, request_bytes)?;
-        let reply_bytes = within("bytes of an answer", 1 << 31, reply_bytes)?;
+        let request_bytes = within("bytes of a question", LONGEST as u64, request_bytes)?;
+        let reply_bytes = within("bytes of an answer", LONGEST as u64, reply_bytes)?;
         Ok(Self { clients: u32::try_from(clients).unwrap_or(0), depth, request_bytes, reply_bytes })
     }
 

@@ -426,6 +426,10 @@ fn what_cannot_be_chosen_is_refused() {
     for options in [Options::new().senders(0), Options::new().senders(256), Options::new().capacity(257)] {
         assert!(matches!(options.service::<u64, u64>(), Err(OpenError::Options { .. })), "{options:?}");
     }
+    for longest in [usize::MAX, usize::MAX - 20, (1 << 30) + 1, 1 << 30] {
+        let refused = Options::new().capacity(256).bytes_service(longest);
+        assert!(matches!(refused, Err(OpenError::Options { .. })), "{longest}");
+    }
     // As many calls as were asked for, also if that is no power of two.
     let (client, _server) = Options::new().senders(255).capacity(3).service::<u8, [u64; 9]>().unwrap();
     assert_eq!(client.capacity(), 3);

@@ -264,9 +264,114 @@ fn file_pipe_tells_that_the_sender_was_killed() {
     assert!(got.len() <= 1 << 20 && got.iter().all(|byte| *byte == 7));
 }
 
+/// What a subscriber says at its end: received, missed, the number of the last.
+fn ticks(line: &str) -> [u64; 3] {
+    let words: Vec<&str> = line.split([' ', ',']).collect();
+    // "R received, M missed, the last was L at P".
+    [0, 3, 9].map(|at| words[at].parse().unwrap())
+}
+
+#[test]
+fn ticker_tells_every_subscriber_exactly_what_it_missed() {
+    let name = Name::new("ticks");
+    let subscribers: Vec<Running> =
+        (0..3).map(|_| Running::start("ticker", &["subscribe", &name.0])).collect();
+    let publishing = Running::start("ticker", &["publish", &name.0, "3", "200000"]);
+    assert_eq!(publishing.ends_well(), "200000 ticks published\n");
+    for subscriber in subscribers {
+        let [received, missed, last] = ticks(&subscriber.ends_well());
+        assert_eq!((received + missed, last), (200_000, 200_000));
+        assert!(received > 0);
+    }
+    assert!(tidewire::inspect(&name.0).is_err(), "nothing is left");
+}
+
+#[test]
+fn ticker_outlives_subscribers_and_they_get_all_that_a_killed_publisher_published() {
+    let name = Name::new("killed-ticks");
+    let mut doomed = Running::start("ticker", &["subscribe", &name.0]);
+    let staying = Running::start("ticker", &["subscribe", &name.0]);
+    let mut publishing = Running::start("ticker", &["publish", &name.0, "2", "1000000000000"]);
+    wait_until("all three", || tidewire::inspect(&name.0).is_ok_and(|it| it.entry.here == 3));
+    doomed.child().kill().unwrap();
+    assert_eq!(doomed.end().status.signal(), Some(9));
+    thread::sleep(Duration::from_millis(50));
+    assert!(publishing.child().try_wait().unwrap().is_none(), "it does not mind");
+    publishing.child().kill().unwrap();
+    assert_eq!(publishing.end().status.signal(), Some(9));
+    let [received, missed, last] = ticks(&staying.ends_well());
+    assert!(last > 0 && received + missed == last, "{received} + {missed}, {last}");
+}
+
+#[test]
+fn rpc_answers_everybody_and_does_not_mind_the_death_of_one() {
+    let name = Name::new("sums");
+    let mut serving = Running::start("rpc", &["serve", &name.0]);
+    let mut endless = Running::start("rpc", &["ask", &name.0, "1000000000000"]);
+    let asking: Vec<Running> = (0..2).map(|_| Running::start("rpc", &["ask", &name.0, "4000"])).collect();
+    // The numbers below 1000; and of each n, n and the two behind it.
+    let total = 999 * 1000 / 2 + 3 * (3999 * 4000 / 2) + 3 * 4000_u64;
+    for one in asking {
+        assert_eq!(one.ends_well(), format!("4000 answers, {total} in all\n"));
+    }
+    endless.child().kill().unwrap();
+    assert_eq!(endless.end().status.signal(), Some(9));
+    let another = Running::start("rpc", &["ask", &name.0, "4000"]);
+    assert_eq!(another.ends_well(), format!("4000 answers, {total} in all\n"));
+    serving.child().kill().unwrap();
+}
+
+#[test]
+fn rpc_tells_those_who_ask_that_the_server_was_killed() {
+    let name = Name::new("dead-sums");
+    let mut serving = Running::start("rpc", &["serve", &name.0]);
+    let mut asking = Running::start("rpc", &["ask", &name.0, "1000000000000"]);
+    wait_until("a client", || tidewire::inspect(&name.0).is_ok_and(|it| it.entry.here == 2));
+    thread::sleep(Duration::from_millis(20));
+    serving.child().kill().unwrap();
+    let start = Instant::now();
+    wait_until("the end of who asks", || asking.child().try_wait().unwrap().is_some());
+    assert!(start.elapsed() < Duration::from_secs(2));
+    let output = asking.end();
+    assert!(!output.status.success());
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(errors.contains("Disconnected"), "{errors}");
+}
+
+#[test]
+fn chat_carries_lines_both_ways_and_tells_who_left() {
+    let (ann, bob) = (Name::new("ann"), Name::new("bob"));
+    let talk = || {
+        let mut both =
+            [[&ann, &bob], [&bob, &ann]].map(|[me, other]| Running::start("chat", &[&me.0, &other.0]));
+        assert_eq!(both[0].line(), format!("{} is here", bob.0));
+        assert_eq!(both[1].line(), format!("{} is here", ann.0));
+        let mut inputs = both.each_mut().map(Running::input);
+        for (from, to, name) in [(0, 1, &ann), (1, 0, &bob)] {
+            for text in ["well, hello", "and more"] {
+                writeln!(inputs[from], "{text}").unwrap();
+                assert_eq!(both[to].line(), format!("{}: {text}", name.0));
+            }
+        }
+        (both, inputs)
+    };
+    // One ends what it types.
+    let ([first, mut second], [input, _kept]) = talk();
+    drop(input);
+    assert_eq!(first.ends_well(), "");
+    assert_eq!(second.line(), format!("{} is gone", ann.0));
+    second.ends_well();
+    // One is killed.
+    let ([mut first, mut second], _kept) = talk();
+    second.child().kill().unwrap();
+    assert_eq!(second.end().status.signal(), Some(9));
+    assert_eq!(first.line(), format!("{} is gone", bob.0));
+    first.ends_well();
+}
+
 #[test]
 fn examples_say_how_they_are_used() {
-    for name in ["work_queue", "sensor", "file_pipe"] {
+    for name in ["work_queue", "sensor", "file_pipe", "ticker", "rpc", "chat"] {
         let output = Running::start(name, &["dance"]).end();
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && errors.contains("expected: "), "{name}: {errors}");

@@ -235,9 +235,9 @@ fn who_sleeps_is_woken_when_the_server_leaves_in_order() {
         assert!(!client.is_connected());
         took.push(then.saturating_duration_since(start));
     }
-    // Unwoken, it would sleep until the end of its slice, four times as long.
+    // Unwoken, it would sleep until the end of its slice, 40 ms from then.
     took.sort();
-    assert!(took.get(2).is_some_and(|median| *median < Duration::from_millis(10)), "{took:?}");
+    assert!(took.get(2).is_some_and(|median| *median < Duration::from_millis(25)), "{took:?}");
 }
 
 #[test]

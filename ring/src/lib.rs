@@ -69,6 +69,3 @@ pub use role::Owner;
 #[doc = include_str!("../README.md")]
 mod readme {}
 
-#[cfg(all(doctest, feature = "std"))]
-#[doc = include_str!("../../README.md")]
-mod project_readme {}
