@@ -61,10 +61,83 @@ pub enum Value {
     WriteAlone,
     /// What the clock shows for nothing at all, ns.
     Nothing,
+    /// System calls of both sides per million messages; below zero if they cannot be counted.
+    Calls,
+    /// Whether a receiver was told that its sender was killed: 1, or -1.
+    Told,
+    /// A time that one process notes for another, in ticks.
+    Noted,
 }
 
-const VALUES: usize = Value::Nothing as usize + 1;
+const VALUES: usize = Value::Noted as usize + 1;
 const TEXT_BYTES: usize = 480;
+const NAME_BYTES: usize = 104;
+
+/// Set-ups that the processes of a sample can tell each other about.
+pub const SIGNALS: usize = 16;
+
+/// Where one process says that it has made something, and maybe under which name.
+#[derive(Debug)]
+#[repr(C, align(128))]
+pub struct Signal {
+    made: AtomicU64,
+    joined: AtomicU64,
+    name_bytes: AtomicU64,
+    name: [AtomicU8; NAME_BYTES],
+}
+
+impl Signal {
+    /// Says that it is made, under a name of at most 104 bytes.
+    ///
+    /// # Errors
+    /// If the name is longer.
+    pub fn made(&self, name: &str) -> anyhow::Result<()> {
+        let bytes = name.as_bytes();
+        anyhow::ensure!(
+            bytes.len() <= NAME_BYTES,
+            "expected a name of at most {NAME_BYTES} bytes, found {name:?}"
+        );
+        for (to, from) in self.name.iter().zip(bytes) {
+            // ORD own: Relaxed, `made` publishes it.
+            to.store(*from, Ordering::Relaxed);
+        }
+        // ORD own: Relaxed, as above.
+        self.name_bytes.store(bytes.len() as u64, Ordering::Relaxed);
+        // ORD signal: Release -> `Signal::is_made`; the name, and what was made.
+        self.made.store(1, Ordering::Release);
+        Ok(())
+    }
+
+    /// Whether it is made.
+    #[must_use]
+    pub fn is_made(&self) -> bool {
+        // ORD signal: Acquire <- `Signal::made`.
+        self.made.load(Ordering::Acquire) != 0
+    }
+
+    /// Says that the other side has what it needs of it.
+    pub fn joined(&self) {
+        // ORD signal.joined: Release -> `Signal::is_joined`; what was made for it.
+        self.joined.store(1, Ordering::Release);
+    }
+
+    /// Whether the other side has what it needs of it.
+    #[must_use]
+    pub fn is_joined(&self) -> bool {
+        // ORD signal.joined: Acquire <- `Signal::joined`.
+        self.joined.load(Ordering::Acquire) != 0
+    }
+
+    /// Under which name.
+    #[must_use]
+    pub fn name(&self) -> String {
+        // ORD own: Relaxed, `is_made` came before.
+        let len = usize::try_from(self.name_bytes.load(Ordering::Relaxed)).unwrap_or(0);
+        // ORD own: Relaxed, as above.
+        let bytes = self.name.iter().take(len).map(|byte| byte.load(Ordering::Relaxed));
+        String::from_utf8_lossy(&bytes.collect::<Vec<_>>()).into_owned()
+    }
+}
 
 /// One sample's shared words.
 #[derive(Debug)]
@@ -87,6 +160,8 @@ pub struct Board {
     finished: AtomicU64,
     sides: AtomicU64,
     values: [AtomicU64; VALUES],
+    /// What was made.
+    pub signals: [Signal; SIGNALS],
     text_bytes: AtomicU64,
     text: [AtomicU8; TEXT_BYTES],
 }

@@ -5,6 +5,7 @@ use crate::pair::Mode;
 use crate::schedule::Plan;
 
 pub mod latest;
+pub mod message;
 pub mod mpsc;
 pub mod ring;
 
@@ -31,11 +32,13 @@ pub enum Group {
     Mpsc,
     /// Cells that hold the latest value.
     Cell,
+    /// Message layers between two processes.
+    Message,
 }
 
 impl Group {
     /// All groups, in the order of the report.
-    pub const ALL: [Self; 3] = [Self::Ring, Self::Mpsc, Self::Cell];
+    pub const ALL: [Self; 4] = [Self::Ring, Self::Mpsc, Self::Cell, Self::Message];
 
     /// Its name on the command line.
     #[must_use]
@@ -44,6 +47,7 @@ impl Group {
             Self::Ring => "ring",
             Self::Mpsc => "mpsc",
             Self::Cell => "cell",
+            Self::Message => "message",
         }
     }
 
@@ -54,6 +58,7 @@ impl Group {
             Self::Ring => "One producer, one consumer",
             Self::Mpsc => "Many producers, one consumer",
             Self::Cell => "Latest value",
+            Self::Message => "Messages between processes",
         }
     }
 }
@@ -76,6 +81,12 @@ pub enum Kind {
     Fresh,
     /// Nanoseconds of a read and of a write with nobody else there.
     Alone,
+    /// Nanoseconds until the first message is there.
+    SetUp,
+    /// System calls per million messages.
+    Calls,
+    /// Whether a receiver is told of its sender's death, and nanoseconds until it is.
+    Death,
 }
 
 /// Takes one sample, in the process that was made for it.
@@ -120,5 +131,5 @@ pub struct Cell {
 /// All cells, in the order of the report.
 #[must_use]
 pub fn all() -> Vec<Cell> {
-    [ring::all(), mpsc::all(), latest::all()].concat()
+    [ring::all(), mpsc::all(), latest::all(), message::all()].concat()
 }

@@ -17,7 +17,7 @@ use crate::stream::record_len;
 pub const MESSAGES: u64 = 100_000;
 
 pub(crate) fn word(number: u64, place: usize) -> u64 {
-    (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17) ^ place as u64
+    number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(17) ^ place as u64
 }
 
 fn message<const W: usize>(number: u64) -> [u64; W] {
@@ -25,7 +25,7 @@ fn message<const W: usize>(number: u64) -> [u64; W] {
 }
 
 #[inline(never)]
-fn compare<const W: usize>(found: &[u64; W], number: u64) -> anyhow::Result<()> {
+pub(crate) fn compare<const W: usize>(found: &[u64; W], number: u64) -> anyhow::Result<()> {
     for (place, found) in found.iter().enumerate() {
         let expected = word(number, place);
         ensure!(

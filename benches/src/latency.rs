@@ -52,7 +52,7 @@ impl Latencies {
         }
     }
 
-    fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.ticks.len() == self.ticks.capacity()
     }
 
@@ -82,7 +82,7 @@ impl Latencies {
 }
 
 impl Summary {
-    fn note(&self, board: &Board) {
+    pub(crate) fn note(&self, board: &Board) {
         board.set(Value::Mean, self.mean);
         board.set(Value::P50, self.p50);
         board.set(Value::P99, self.p99);
@@ -93,7 +93,7 @@ impl Summary {
 }
 
 /// At most this many times are kept; a window that yields more ends early.
-const KEPT: u64 = 1 << 20;
+pub(crate) const KEPT: u64 = 1 << 20;
 
 /// Fills a message from its number; every word depends on it.
 #[inline(always)]

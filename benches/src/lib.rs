@@ -9,6 +9,7 @@
 //!   So is a sample one of whose sides had to share its core.
 //! - Each contender passes the same correctness [check] before it is timed: order, and every word.
 //! - Contenders take turns, round after round. Ratios are formed inside a round; the report shows their median.
+//! - Message layers run only between processes that find each other by name: see [`message`].
 //! - A message is really produced and really copied out: see [`stream`].
 //!
 //! A contender is a file in [`peers`]; a cell is a function in [`cells`].
@@ -22,6 +23,7 @@ pub mod crowd;
 pub mod heap;
 pub mod latency;
 pub mod latest;
+pub mod message;
 pub mod mpsc;
 pub mod pair;
 pub mod peers;

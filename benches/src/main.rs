@@ -66,7 +66,7 @@ fn execute(cli: &Cli) -> anyhow::Result<bool> {
         for cell in selected(cli)? {
             let names: Vec<&str> = cell.entries.iter().map(|entry| entry.contender).collect();
             print(&format!(
-                "{:<5} {:<18} {}: {}\n",
+                "{:<7} {:<20} {}: {}\n",
                 cell.group.name(),
                 cell.name,
                 cell.title,

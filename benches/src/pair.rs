@@ -30,6 +30,8 @@ pub enum Mode {
 
 /// Between what a contender can run: both.
 pub const EVERYWHERE: &[Mode] = &[Mode::Processes, Mode::Threads];
+/// It is made for processes.
+pub const PROCESSES: &[Mode] = &[Mode::Processes];
 /// Its locks, lists or allocations are not shared by a fork.
 pub const THREADS: &[Mode] = &[Mode::Threads];
 
@@ -168,7 +170,11 @@ pub(crate) fn attend(side: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Resul
 }
 
 /// Runs a side on its core and notes what it had of the time.
-fn attended(board: &Board, share: Value, side: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+pub(crate) fn attended(
+    board: &Board,
+    share: Value,
+    side: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let had = attend(side)?;
     board.set(share, had.ran);
     board.raise(Value::Waited, had.waited);

@@ -3,6 +3,7 @@
 use crate::cells::Group;
 use crate::contender::Contender;
 use crate::latest::contender::CellContender;
+use crate::message::contender::Layer;
 use crate::mpsc::contender::ManyContender;
 
 pub mod aeron_style;
@@ -17,6 +18,7 @@ pub mod kanal;
 pub mod left_right;
 pub mod locks;
 pub mod memcpy;
+pub mod message;
 pub mod ringbuf;
 pub mod ringfire;
 pub mod rtrb;
@@ -110,6 +112,7 @@ pub fn ours(group: Group) -> &'static [&'static str] {
         Group::Ring => &tidewire::NAMES,
         Group::Mpsc => &LANES,
         Group::Cell => &CELLS,
+        Group::Message => &message::tidewire::NAMES,
     }
 }
 
@@ -126,12 +129,16 @@ pub fn is_default(name: &str) -> bool {
 }
 
 /// What is measured beside the contenders and promises nothing.
-pub const LIMITS: [&str; 1] = ["memcpy"];
+pub const LIMITS: [&str; 2] = ["memcpy", <message::futex::Futex as Layer>::NAME];
 
 /// The packages that the contenders come from, as the lock file names them.
-pub const PACKAGES: [&str; 17] = [
+pub const PACKAGES: [&str; 21] = [
     "rtrb",
+    "iceoryx2",
     "iceoryx2-bb-lock-free",
+    "ipc-channel",
+    "shmem-ipc",
+    "zmq",
     "ringbuf",
     "ringfire",
     "heapless",

@@ -168,6 +168,7 @@ fn by_payload() -> Vec<(&'static str, ByPayload)> {
         ("mpsc-2.svg", rates("mpsc-2-", "2 producers, one at a time", Mode::Threads)),
         ("mpsc-4.svg", rates("mpsc-4-", "4 producers, one at a time", Mode::Threads)),
         ("mpsc-16.svg", rates("mpsc-16-", "16 producers, one at a time", Mode::Threads)),
+        ("message-rate.svg", rates("message-rate-", "Message layers, without a pause", Mode::Processes)),
         (
             "cell-reads.svg",
             cells("Reads beside a writer without a pause", RATE, (1e6, "millions of reads per second")),
@@ -181,7 +182,8 @@ fn by_payload() -> Vec<(&'static str, ByPayload)> {
 }
 
 fn percentiles(record: &Record, cell: &CellRecord) -> Option<String> {
-    let mode = if cell.group == Group::Ring { Mode::Processes } else { Mode::Threads };
+    let mode =
+        if matches!(cell.group, Group::Ring | Group::Message) { Mode::Processes } else { Mode::Threads };
     let regime = main_regime(record, mode);
     let metrics: [Metric; 4] = [MEAN, P50, P99, P999];
     let ticks = ["mean of 90 %", "p50", "p99", "p99.9"].map(str::to_owned).to_vec();

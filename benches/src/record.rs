@@ -93,6 +93,12 @@ pub struct Measured {
     /// What the clock shows for nothing at all.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub nothing_ns: f64,
+    /// System calls of both sides per million messages; below zero if they could not be counted.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub calls: f64,
+    /// Whether a receiver was told of its sender's death: 1, or -1; 0 if that was not asked.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub told: f64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the serializer passes a reference")]

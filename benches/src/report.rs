@@ -135,6 +135,29 @@ fn methods(out: &mut String, record: &Record) {
              where a side waited for its core, not where a core was idle.\n",
         );
     }
+    if groups.contains(&Group::Message) {
+        message_methods(out);
+    }
+}
+
+/// What holds for message layers.
+fn message_methods(out: &mut String) {
+    put(
+        out,
+        "Messages: both sides are processes that find each other by name; each layer is set up without \
+         loss, as its documentation shows, for a megabyte of messages and 1024 at the most where it lets \
+         one choose. *In place*: written and read where they lie, and only the first and the last word are \
+         touched; all others copy in and out. *Polled* and *spinning* receivers take a core while they \
+         wait; the others sleep. Samples are dropped where a side waited for its core, not where a core was \
+         idle; of layers with threads of their own, which share it, only the probes decide. *Set up* begins \
+         with two processes that have agreed on a name, and ends with the first message; the longest is the \
+         first of a process. System calls are counted by the kernel, on both sides, with those of threads \
+         that a layer starts. *Killed*: the sender gets a SIGKILL while the receiver waits; told is a \
+         receiver whose call returns an error, or for iceoryx2, polled, one that asks for the list of dead \
+         nodes every millisecond; never means not within 5 s, and is not asked more than three times. \
+         *futex alone* is the limit of whoever sleeps and wakes for each message: one slot, no names, no \
+         sizes.\n",
+    );
 }
 
 fn micros(micros: u128) -> String {

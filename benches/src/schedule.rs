@@ -1,6 +1,6 @@
 //! The order of samples: contenders take turns, round after round.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use indicatif::ProgressBar;
@@ -31,6 +31,8 @@ pub const WARM: Duration = Duration::from_millis(10);
 pub const PACE: Duration = Duration::from_micros(1);
 /// A side that had its core for a smaller share of the time was disturbed by something else on the machine.
 pub const CORE_SHARE: f64 = 0.95;
+/// Whose receiver is so often not told of a death, which takes long to find out, is not asked again.
+const NEVERS: u32 = 3;
 /// A sample that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -101,7 +103,7 @@ impl Schedule {
         for cell in &self.cells {
             progress.set_message(cell.name.clone());
             let lanes = self.check(cell, &mut passed, &mut outcome, progress);
-            let mut failed = BTreeSet::new();
+            let (mut failed, mut nevers) = (BTreeSet::new(), BTreeMap::new());
             for round in 0..self.settings.rounds {
                 for turn in 0..lanes.len() {
                     // Who comes after whom changes from round to round.
@@ -109,10 +111,18 @@ impl Schedule {
                     if let Some(&(entry, mode)) = lanes.get(at)
                         && !failed.contains(&(entry.contender, mode))
                     {
+                        let lane = (entry.contender, mode);
                         match measure(cell, &entry, mode, round, &plan) {
-                            Ok(sample) => outcome.samples.push(sample),
+                            Ok(sample) => {
+                                let never: &mut u32 = nevers.entry(lane).or_default();
+                                *never += u32::from(sample.measured.told < 0.0);
+                                if *never == NEVERS {
+                                    failed.insert(lane);
+                                }
+                                outcome.samples.push(sample);
+                            }
                             Err(error) => {
-                                failed.insert((entry.contender, mode));
+                                failed.insert(lane);
                                 outcome.rejected.push(Rejected::new(cell, &entry, mode, &error));
                             }
                         }
@@ -194,6 +204,8 @@ fn sample_record(cell: &Cell, entry: &Entry, mode: Mode, round: u32, board: &Boa
             read_alone_ns: board.get(Value::ReadAlone),
             write_alone_ns: board.get(Value::WriteAlone),
             nothing_ns: board.get(Value::Nothing),
+            calls: board.get(Value::Calls),
+            told: board.get(Value::Told),
         },
     }
 }

@@ -70,7 +70,7 @@ pub(crate) fn stamp<const W: usize>(message: &mut [u64; W], number: u64) {
 }
 
 #[inline(always)]
-fn wrong<const W: usize>(message: &[u64; W], number: u64) -> u64 {
+pub(crate) fn wrong<const W: usize>(message: &[u64; W], number: u64) -> u64 {
     message.first().map_or(0, |word| word ^ number) | message.last().map_or(0, |word| word ^ number)
 }
 

@@ -73,6 +73,13 @@ pub const READ_ALONE: Metric = |sample| sample.measured.read_alone_ns;
 pub const WRITE_ALONE: Metric = |sample| sample.measured.write_alone_ns;
 /// The clock alone, ns.
 pub const NOTHING: Metric = |sample| sample.measured.nothing_ns;
+/// System calls per million messages; none if they could not be counted.
+pub const CALLS: Metric = |sample| if sample.measured.calls < 0.0 { f64::NAN } else { sample.measured.calls };
+/// Whether the receiver was told.
+pub const TOLD: Metric = |sample| f64::from(sample.measured.told > 0.0);
+/// Nanoseconds until it was told; none if it never was.
+pub const TOLD_AFTER: Metric =
+    |sample| if sample.measured.told > 0.0 { sample.measured.p50_ns } else { f64::NAN };
 /// 99th percentile over the round trip of one line.
 pub const P99_TO_LINE: Metric = |sample| sample.measured.p99_ns / sample.line();
 
@@ -104,6 +111,9 @@ pub fn headlines(kind: Kind) -> &'static [Headline] {
     ];
     const ALONE: [Headline; 2] =
         [head("ns a read", READ_ALONE, false), head("ns a write", WRITE_ALONE, false)];
+    const FIRSTS: [Headline; 1] = [head("ns p50", P50, false)];
+    const SYSTEM: [Headline; 1] = [head("calls per million", CALLS, false)];
+    const DEATHS: [Headline; 1] = [head("ns until told", TOLD_AFTER, false)];
     match kind {
         Kind::Rate => &RATES,
         Kind::RoundTrip => &TRIPS,
@@ -111,6 +121,9 @@ pub fn headlines(kind: Kind) -> &'static [Headline] {
         Kind::Poll => &POLLS,
         Kind::Latest => &LATEST,
         Kind::Alone => &ALONE,
+        Kind::SetUp => &FIRSTS,
+        Kind::Calls => &SYSTEM,
+        Kind::Death => &DEATHS,
     }
 }
 

@@ -1,5 +1,8 @@
 //! The check finds what it is for, and the contenders pass it.
 
+#[path = "check/message.rs"]
+mod message;
+
 use std::time::Duration;
 
 use tidewire_benches::cells;
@@ -171,6 +174,9 @@ fn every_contender_passes_its_checks() {
         "cell-full-64",
         "cell-full-4096",
         "cell-readers-3-256",
+        "message-rate-8",
+        "message-rate-65536",
+        "message-request-8",
     ];
     let cells: Vec<_> =
         cells::all().into_iter().filter(|cell| wanted.contains(&cell.name.as_str())).collect();

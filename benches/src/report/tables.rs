@@ -5,9 +5,9 @@ use crate::cells::{Group, Kind};
 use crate::pair::Mode;
 use crate::record::{CellRecord, Record};
 use crate::summary::{
-    CORES, FAIRNESS, FIRST_RATE, LINE, MAX, MEAN, MEAN_TO_FLOOR, MEAN_TO_LINE, Metric, NOTHING, P50, P99,
-    P99_TO_LINE, P999, RATE, READ_ALONE, RETRIES, Spread, TORN, View, WRITE_ALONE, WRITES, dropped,
-    headlines,
+    CALLS, CORES, FAIRNESS, FIRST_RATE, LINE, MAX, MEAN, MEAN_TO_FLOOR, MEAN_TO_LINE, Metric, NOTHING, P50,
+    P99, P99_TO_LINE, P999, RATE, READ_ALONE, RETRIES, Spread, TOLD, TOLD_AFTER, TORN, View, WRITE_ALONE,
+    WRITES, dropped, headlines,
 };
 
 /// The tables of all cells.
@@ -32,6 +32,9 @@ pub fn tables(record: &Record) -> String {
             Kind::Poll => polls(&mut out, record, cell, mode, view),
             Kind::Latest => latest(&mut out, record, cell, mode, view),
             Kind::Alone => alone(&mut out, record, cell, mode, view),
+            Kind::SetUp => set_ups(&mut out, record, cell, mode, view),
+            Kind::Calls => calls(&mut out, record, cell, mode, view),
+            Kind::Death => deaths(&mut out, record, cell, mode, view),
         }
         put(&mut out, "");
     });
@@ -159,6 +162,54 @@ fn alone(out: &mut String, record: &Record, cell: &CellRecord, mode: Mode, view:
             line(out, &cells);
         }
     }
+}
+
+fn set_ups(out: &mut String, record: &Record, cell: &CellRecord, mode: Mode, view: View<'_>) {
+    let to = format!("x {}", cell.reference);
+    heads(out, &["contender", "p50, µs", "longest, µs", to.as_str(), "R, ns", "n", "dropped"]);
+    for name in &cell.contenders {
+        let Some(p50) = view.spread(name, P50) else { continue };
+        let longest = view.spread(name, MAX).map_or_else(dash, |s| micros(s.median));
+        let ratio = view.ratio(name, P50, &cell.reference, P50);
+        let mut cells = vec![name.clone(), range(&p50, micros), longest, ratio.map_or_else(dash, ratios)];
+        tail(&mut cells, record, cell, mode, view, name);
+        line(out, &cells);
+    }
+}
+
+fn calls(out: &mut String, record: &Record, cell: &CellRecord, mode: Mode, view: View<'_>) {
+    heads(out, &["contender", "calls per million messages", "R, ns", "n", "dropped"]);
+    for name in &cell.contenders {
+        if view.spread(name, LINE).is_none() {
+            continue;
+        }
+        // Not everybody may count them.
+        let calls = view.spread(name, CALLS);
+        let mut cells = vec![name.clone(), calls.map_or_else(dash, |s| range(&s, |n| format!("{n:.0}")))];
+        tail(&mut cells, record, cell, mode, view, name);
+        line(out, &cells);
+    }
+}
+
+fn deaths(out: &mut String, record: &Record, cell: &CellRecord, mode: Mode, view: View<'_>) {
+    heads(out, &["contender", "told", "after, µs", "R, ns", "n", "dropped"]);
+    for name in &cell.contenders {
+        let Some(told) = view.spread(name, TOLD) else { continue };
+        let after = view.spread(name, TOLD_AFTER);
+        let share = match after {
+            None => "never".to_owned(),
+            Some(after) => format!("{} of {}", after.n, told.n),
+        };
+        let mut cells = vec![name.clone(), share, after.map_or_else(dash, |s| range(&s, micros))];
+        tail(&mut cells, record, cell, mode, view, name);
+        line(out, &cells);
+    }
+}
+
+/// Nanoseconds, in microseconds.
+fn micros(ns: f64) -> String {
+    let micros = ns / 1e3;
+    if micros >= 100.0 { format!("{micros:.0}") } else { format!("{micros:.1}") }
 }
 
 /// What the clock shows for nothing, below a table of times that hold it.

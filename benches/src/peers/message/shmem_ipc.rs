@@ -1,0 +1,168 @@
+//! shmem-ipc: a ring of words in a memfd with two eventfds, which its users hand over by themselves; here over a Unix
+//! socket. It has no messages, only words: both sides know how many belong together.
+
+use std::fs::File;
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::ptr;
+
+use anyhow::{Context as _, anyhow};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, recvmsg, sendmsg,
+};
+use shmem_ipc::sharedring::{Receiver, Sender};
+
+use crate::message::contender::{Layer, MessageRx, MessageTx, capacity};
+use crate::message::place::Link;
+
+/// A receiver that looks again and again.
+#[derive(Debug)]
+pub enum Polled {}
+
+/// A receiver that sleeps on its eventfd.
+#[derive(Debug)]
+pub enum Sleeping {}
+
+/// Its sender, which sleeps while there is no room.
+#[expect(missing_debug_implementations, reason = "the wrapped end has none")]
+pub struct Tx(Sender<u64>);
+
+/// Its receiver that polls.
+#[expect(missing_debug_implementations, reason = "the wrapped end has none")]
+pub struct PolledRx(Receiver<u64>);
+
+/// Its receiver that sleeps.
+#[expect(missing_debug_implementations, reason = "the wrapped end has none")]
+pub struct SleepingRx(Receiver<u64>);
+
+/// Descriptors of a ring.
+const FDS: usize = 3;
+
+fn create<const W: usize>(link: &Link<'_>) -> anyhow::Result<Tx> {
+    let tx = Sender::new(capacity(W) * W).map_err(|error| anyhow!("create a shmem-ipc ring: {error}"))?;
+    link.await_made();
+    let to = UnixStream::connect(link.path())?;
+    let fds = [tx.memfd().as_file().as_fd(), tx.empty_signal().as_fd(), tx.full_signal().as_fd()];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS))];
+    let mut with = SendAncillaryBuffer::new(&mut space);
+    anyhow::ensure!(with.push(SendAncillaryMessage::ScmRights(&fds)), "expected room for {FDS} descriptors");
+    sendmsg(&to, &[IoSlice::new(&[0])], &mut with, SendFlags::empty()).context("hand a ring over")?;
+    Ok(Tx(tx))
+}
+
+fn attach<const W: usize>(link: &Link<'_>) -> anyhow::Result<Receiver<u64>> {
+    let listener = UnixListener::bind(link.path())?;
+    link.made();
+    let (from, _) = listener.accept()?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS))];
+    let mut with = RecvAncillaryBuffer::new(&mut space);
+    recvmsg(&from, &mut [IoSliceMut::new(&mut [0])], &mut with, RecvFlags::CMSG_CLOEXEC)
+        .context("take a ring over")?;
+    let fds: Vec<OwnedFd> = with
+        .drain()
+        .filter_map(|message| match message {
+            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+            _ => None,
+        })
+        .flatten()
+        .collect();
+    let fds: [OwnedFd; FDS] = fds
+        .try_into()
+        .map_err(|found: Vec<_>| anyhow!("expected {FDS} descriptors, found {}", found.len()))?;
+    let [memory, empty, full] = fds.map(File::from);
+    Receiver::open(capacity(W) * W, memory, empty, full)
+        .map_err(|error| anyhow!("attach to a shmem-ipc ring: {error}"))
+}
+
+impl Layer for Polled {
+    const NAME: &'static str = "shmem-ipc, polled";
+    const SLEEPS: bool = false;
+    type Tx<const W: usize> = Tx;
+    type Rx<const W: usize> = PolledRx;
+
+    fn sender<const W: usize>(link: &Link<'_>) -> anyhow::Result<Tx> {
+        create::<W>(link)
+    }
+
+    fn receiver<const W: usize>(link: &Link<'_>) -> anyhow::Result<PolledRx> {
+        Ok(PolledRx(attach::<W>(link)?))
+    }
+}
+
+impl Layer for Sleeping {
+    const NAME: &'static str = "shmem-ipc, sleeping";
+    const SLEEPS: bool = true;
+    type Tx<const W: usize> = Tx;
+    type Rx<const W: usize> = SleepingRx;
+
+    fn sender<const W: usize>(link: &Link<'_>) -> anyhow::Result<Tx> {
+        create::<W>(link)
+    }
+
+    fn receiver<const W: usize>(link: &Link<'_>) -> anyhow::Result<SleepingRx> {
+        Ok(SleepingRx(attach::<W>(link)?))
+    }
+}
+
+impl<const W: usize> MessageTx<W> for Tx {
+    #[inline(always)]
+    fn send(&mut self, message: &[u64; W]) -> anyhow::Result<()> {
+        let mut rest = message.as_slice();
+        while !rest.is_empty() {
+            self.0.block_until_writable()?;
+            let mut sent = 0;
+            self.0.send_raw(|to, room| {
+                sent = room.min(rest.len());
+                // SAFETY: both have room for as many words, and nobody else writes there before they are sent.
+                unsafe { ptr::copy_nonoverlapping(rest.as_ptr(), to, sent) };
+                sent
+            })?;
+            rest = rest.get(sent..).unwrap_or_default();
+        }
+        Ok(())
+    }
+}
+
+/// Receives as many words as there are, up to those that are missing, and says how many.
+#[inline(always)]
+fn receive_some(rx: &mut Receiver<u64>, missing: &mut [u64]) -> anyhow::Result<usize> {
+    let mut received = 0;
+    rx.receive_raw(|from, there| {
+        received = there.min(missing.len());
+        // SAFETY: both have as many words, and the sender leaves those that were sent alone.
+        unsafe { ptr::copy_nonoverlapping(from, missing.as_mut_ptr(), received) };
+        received
+    })?;
+    Ok(received)
+}
+
+impl<const W: usize> MessageRx<W> for PolledRx {
+    #[inline(always)]
+    fn receive(&mut self, buffer: &mut [u64; W], read: impl FnOnce(&[u64; W])) -> anyhow::Result<bool> {
+        let mut have = receive_some(&mut self.0, buffer)?;
+        if have == 0 {
+            return Ok(false);
+        }
+        while have < W {
+            have += receive_some(&mut self.0, buffer.get_mut(have..).unwrap_or_default())?;
+        }
+        read(buffer);
+        Ok(true)
+    }
+}
+
+impl<const W: usize> MessageRx<W> for SleepingRx {
+    #[inline(always)]
+    fn receive(&mut self, buffer: &mut [u64; W], read: impl FnOnce(&[u64; W])) -> anyhow::Result<bool> {
+        let mut have = 0;
+        while have < W {
+            self.0.block_until_readable()?;
+            have += receive_some(&mut self.0, buffer.get_mut(have..).unwrap_or_default())?;
+        }
+        read(buffer);
+        Ok(true)
+    }
+}
