@@ -46,7 +46,8 @@ fn ask(name: &str, count: u64) -> Result<(), Box<dyn Error>> {
     let mut total = client.call(Question { from: 0, to: 1000 })?;
     for first in (0..count).step_by(AHEAD) {
         // Several at a time: the server may answer them in any order.
-        let calls = (first..count.min(first + AHEAD as u64)).map(|n| client.start(Question { from: n, to: n + 3 }));
+        let calls =
+            (first..count.min(first + AHEAD as u64)).map(|n| client.start(Question { from: n, to: n + 3 }));
         for call in calls.collect::<Result<Vec<_>, _>>()? {
             total += call.wait()?;
         }

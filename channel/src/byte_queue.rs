@@ -20,8 +20,8 @@ pub(crate) enum ByteSource {
 /// A sending end of a queue of records.
 #[derive(Debug)]
 pub(crate) enum ByteSink {
-    Lanes(tidewire_mpsc::bytes::Producer<Untrusted>),
-    Ordered(ordered::bytes::Producer<Untrusted>),
+    Lanes(tidewire_mpsc::bytes::Producer<Untrusted>, tidewire_mpsc::bytes::Queue<Untrusted>),
+    Ordered(ordered::bytes::Producer<Untrusted>, ordered::bytes::Queue<Untrusted>),
     Single(tidewire_ring::bytes::Producer<Untrusted>),
     /// In a fork child, whose parent has it.
     Abandoned,
@@ -220,8 +220,14 @@ impl ByteSink {
         leases: &SegmentLeases,
     ) -> Result<Self, OpenError> {
         Ok(match kind {
-            Kind::Lanes => Self::Lanes(tidewire_mpsc::bytes::Queue::open(region, 0)?.producer(leases)?),
-            Kind::Ordered => Self::Ordered(ordered::bytes::Queue::open(region, 0)?.producer(leases)?),
+            Kind::Lanes => {
+                let queue = tidewire_mpsc::bytes::Queue::open(region, 0)?;
+                Self::Lanes(queue.producer(leases)?, queue)
+            }
+            Kind::Ordered => {
+                let queue = ordered::bytes::Queue::open(region, 0)?;
+                Self::Ordered(queue.producer(leases)?, queue)
+            }
             Kind::Single => Self::Single(tidewire_ring::bytes::Ring::open(region, 0)?.producer_with(leases)?),
         })
     }
@@ -229,8 +235,8 @@ impl ByteSink {
     #[inline]
     pub(crate) fn push(&mut self, record: &[u8]) -> Pushed {
         match self {
-            Self::Lanes(queue) => pushed(queue.push(record)),
-            Self::Ordered(queue) => match queue.push(record) {
+            Self::Lanes(queue, _) => pushed(queue.push(record)),
+            Self::Ordered(queue, _) => match queue.push(record) {
                 Ok(()) => Pushed::Done,
                 Err(ordered::RecordPushError::Full) => Pushed::Full,
                 Err(ordered::RecordPushError::TooLong { max }) => Pushed::TooLong(max as usize),
@@ -246,7 +252,7 @@ impl ByteSink {
     #[inline]
     pub(crate) fn push_with(&mut self, len: usize, fill: &mut dyn FnMut(&mut dyn Place) -> usize) -> Pushed {
         match self {
-            Self::Lanes(queue) => match queue.reserve(len) {
+            Self::Lanes(queue, _) => match queue.reserve(len) {
                 Ok(mut place) => {
                     let used = fill(&mut place).min(len);
                     if place.commit(used).is_ok() { Pushed::Done } else { Pushed::TooLong(len) }
@@ -260,7 +266,7 @@ impl ByteSink {
                 }
                 Err(error) => pushed(Err(error)),
             },
-            Self::Ordered(queue) => {
+            Self::Ordered(queue, _) => {
                 let max = queue.max_record();
                 if len > max {
                     return Pushed::TooLong(max);
@@ -277,8 +283,8 @@ impl ByteSink {
     /// The longest message.
     pub(crate) fn max(&self) -> usize {
         match self {
-            Self::Lanes(queue) => queue.max_record(),
-            Self::Ordered(queue) => queue.max_record(),
+            Self::Lanes(queue, _) => queue.max_record(),
+            Self::Ordered(queue, _) => queue.max_record(),
             Self::Single(queue) => queue.max_record(),
             Self::Abandoned => 0,
         }
@@ -286,8 +292,8 @@ impl ByteSink {
 
     pub(crate) fn len(&self) -> usize {
         match self {
-            Self::Lanes(queue) => queue.len(),
-            Self::Ordered(queue) => queue.len(),
+            Self::Lanes(queue, _) => queue.len(),
+            Self::Ordered(queue, _) => queue.len(),
             Self::Single(queue) => queue.len(),
             Self::Abandoned => 0,
         }
@@ -295,8 +301,8 @@ impl ByteSink {
 
     pub(crate) fn capacity(&self) -> usize {
         match self {
-            Self::Lanes(queue) => queue.capacity(),
-            Self::Ordered(queue) => queue.capacity(),
+            Self::Lanes(queue, _) => queue.capacity(),
+            Self::Ordered(queue, _) => queue.capacity(),
             Self::Single(queue) => queue.capacity(),
             Self::Abandoned => 0,
         }
@@ -329,10 +335,19 @@ impl Place for Vec<u8> {
 }
 
 impl Inlet for ByteSink {
+    fn is_all_received(&self) -> bool {
+        match self {
+            Self::Lanes(_, queue) => queue.lanes().all(|lane| lane.depth == 0),
+            Self::Ordered(_, queue) => queue.lanes().all(|lane| lane.depth == 0),
+            Self::Single(queue) => queue.is_empty(),
+            Self::Abandoned => false,
+        }
+    }
+
     fn lane(&self) -> u32 {
         match self {
-            Self::Lanes(queue) => queue.lane(),
-            Self::Ordered(queue) => queue.lane(),
+            Self::Lanes(queue, _) => queue.lane(),
+            Self::Ordered(queue, _) => queue.lane(),
             Self::Single(_) | Self::Abandoned => 0,
         }
     }

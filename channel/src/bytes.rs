@@ -145,7 +145,7 @@ pub fn bytes_sender(name: &str) -> Result<BytesSender, OpenError> {
 /// ```
 pub struct BytesReceiver {
     pub(crate) end: ReceiveEnd<ByteSource>,
-    _leaving: Leaving,
+    leaving: Leaving,
 }
 
 impl BytesReceiver {
@@ -153,7 +153,7 @@ impl BytesReceiver {
         let (kind, _) = chosen(&ground.numbers)?;
         let leaving = Leaving::of(&ground, options);
         let source = ByteSource::open(kind, single_queue(&mut ground)?, &ground.leases)?;
-        Ok(Self { end: ReceiveEnd::new(source, ground, options.wait)?, _leaving: leaving })
+        Ok(Self { end: ReceiveEnd::new(source, ground, options.wait)?, leaving })
     }
 
     /// Takes a message if there is one.
@@ -273,6 +273,13 @@ impl BytesReceiver {
     }
 }
 
+impl Drop for BytesReceiver {
+    /// What was sent and not received waits for the next receiver.
+    fn drop(&mut self) {
+        self.leaving.keep = !self.end.is_all_received();
+    }
+}
+
 impl fmt::Debug for BytesReceiver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BytesReceiver").field("memory", &self.end.segment).finish_non_exhaustive()
@@ -284,7 +291,7 @@ impl fmt::Debug for BytesReceiver {
 /// The guarantees are those of a [`Sender`](crate::Sender).
 pub struct BytesSender {
     pub(crate) end: SendEnd<ByteSink>,
-    _leaving: Leaving,
+    leaving: Leaving,
     options: Options,
 }
 
@@ -325,7 +332,7 @@ impl BytesSender {
             opened => opened?,
         };
         let end = SendEnd::new(sink, ground, options.wait, overflow)?;
-        Ok(Self { end, _leaving: leaving, options: options.clone() })
+        Ok(Self { end, leaving, options: options.clone() })
     }
 
     /// Sends a message if there is room now.
@@ -421,7 +428,7 @@ impl BytesSender {
         self.end.inlet.max()
     }
 
-    /// Bytes of this sender that are not received yet, with what each message takes beside its own.
+    /// Bytes of this sender that take room (not received yet, or released by the receiver's next look), with what each message takes beside its own.
     #[must_use]
     pub fn queued(&self) -> usize {
         self.end.inlet.len()
@@ -453,6 +460,13 @@ impl BytesSender {
     /// The memory of the channel, to hand it to other processes.
     pub fn memory(&self) -> &Segment {
         &self.end.segment
+    }
+}
+
+impl Drop for BytesSender {
+    /// What was sent and not received waits for the next receiver.
+    fn drop(&mut self) {
+        self.leaving.keep = !self.end.is_all_received();
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use rustix::event::{PollFd, PollFlags};
-use tidewire_shm::bell::{Caller, Hands, Roster, System};
+use tidewire_shm::bell::{Caller, Hands, PeerState, Roster, System};
 use tidewire_shm::{DeathWatch, NoticeAddress, RoleId, SegmentLeases, Untrusted};
 
 use crate::event::Ending;
@@ -25,8 +25,14 @@ struct Present {
 }
 
 impl Present {
+    /// Killed, as the kernel says. One that is about to end may still publish: its lease tells.
     fn is_gone(&self) -> bool {
-        self.watch.as_ref().is_some_and(|watch| watch.state().is_gone())
+        self.watch.as_ref().is_some_and(DeathWatch::is_dead_hint)
+    }
+
+    /// Whether its notice tells when it dies.
+    fn is_watched(&self) -> bool {
+        self.watch.as_ref().is_some_and(|watch| watch.state() != PeerState::Detached)
     }
 }
 
@@ -182,12 +188,19 @@ impl Company {
             let said = roster.entry(ghost.entry);
             said.present && said.generation == ghost.generation
         });
-        let mut proven = false;
+        let (mut proven, mut lowered) = (false, Vec::new());
         for ghost in self.ghosts.iter_mut().filter(|ghost| !ghost.buried) {
             ghost.buried = vacant(&self.leases, self.first_role, ghost.entry);
             if ghost.buried {
                 self.roster.lower(ghost.entry);
                 proven = true;
+                lowered.push(*ghost);
+            }
+        }
+        for ghost in lowered {
+            // The next holder may have raised its hand just before.
+            if self.roster.entry(ghost.entry).generation != ghost.generation {
+                self.call(ghost.entry);
             }
         }
         proven
@@ -196,15 +209,31 @@ impl Company {
     /// Asks after those who have no notice, by their leases.
     pub(crate) fn ask_after_unwatched(&mut self) {
         let (leases, first) = (&self.leases, self.first_role);
-        let dead = |one: &mut Present| one.watch.is_none() && vacant(leases, first, one.entry);
+        let dead = |one: &mut Present| !one.is_watched() && vacant(leases, first, one.entry);
         for one in self.present.extract_if(.., dead) {
             self.ghosts.push(Ghost { entry: one.entry, generation: one.generation, buried: false });
         }
     }
 
+    /// Asks after all by their leases: somebody may have spoilt its own notice, and died.
+    pub(crate) fn ask_after_all(&mut self) {
+        let (leases, first) = (&self.leases, self.first_role);
+        let dead = |one: &mut Present| vacant(leases, first, one.entry);
+        for one in self.present.extract_if(.., dead) {
+            self.ghosts.push(Ghost { entry: one.entry, generation: one.generation, buried: false });
+        }
+    }
+
+    /// Forgets all without giving anything back, in a fork child.
+    #[expect(clippy::mem_forget, reason = "in a fork child nothing of the parent's may be given back")]
+    pub(crate) fn abandon(&mut self) {
+        std::mem::forget(std::mem::take(&mut self.present));
+    }
+
     /// The notices of those who are there; whether that is all that need be watched.
     pub(crate) fn watches(&self) -> (Vec<&DeathWatch>, bool) {
-        let watches: Vec<&DeathWatch> = self.present.iter().filter_map(|one| one.watch.as_ref()).collect();
+        let watched = self.present.iter().filter(|one| one.is_watched());
+        let watches: Vec<&DeathWatch> = watched.filter_map(|one| one.watch.as_ref()).collect();
         let all = watches.len() == self.present.len() && self.ghosts.iter().all(|ghost| ghost.buried);
         (watches, all)
     }

@@ -47,7 +47,8 @@ fn too_long(most: usize, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 pub enum TrySendError<T> {
     /// There is no room for it now.
     Full(T),
-    /// The receiver has gone, or is proven dead.
+    /// The receiver has gone, or was killed. Told at once where it left in order; where it was killed, when there is no room
+    /// or the next receiver has come: what was sent until then waits for that one.
     Disconnected(T),
     /// The receiver published something that cannot be.
     Corrupt(T, Corrupt),

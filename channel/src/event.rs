@@ -13,6 +13,10 @@ use crate::reactor::{Alarm, Registration};
 /// How long to wait at the most where the death of a peer makes no descriptor readable.
 pub(crate) const UNWATCHED: Duration = Duration::from_millis(10);
 
+/// How long a future waits at the most for a ring that cannot reach it: that of a peer which may not look into this
+/// process, or has no descriptors left.
+pub(crate) const UNRUNG: Duration = Duration::from_millis(250);
+
 /// What makes an end's wait visible to descriptors; made when it is first needed.
 #[derive(Debug, Default)]
 pub(crate) struct Events {
@@ -79,8 +83,9 @@ impl Events {
 }
 
 /// What is readable when a peer's process ends.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) enum Ending {
+    #[default]
     Unasked,
     /// It cannot be had: ask for the lease now and then.
     Unknown,
@@ -107,7 +112,9 @@ impl Ending {
 
     /// Has the task woken at that end; whether it will be.
     pub(crate) fn register(&mut self, waker: &Waker) -> bool {
-        if let Self::Process(fd) = std::mem::replace(self, Self::Unknown) {
+        if matches!(self, Self::Process(_))
+            && let Self::Process(fd) = std::mem::take(self)
+        {
             *self = Registration::new(fd).map_or(Self::Unknown, Self::Registered);
         }
         matches!(self, Self::Registered(registration) if registration.arm(waker).is_ok())

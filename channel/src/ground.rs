@@ -140,7 +140,7 @@ impl Plan<'_> {
         }
         let behind = parts.split_off(1);
         let region = parts.pop().ok_or(Incompatible::new(tidewire_shm::Field::Capacity, 1, 0))?;
-        let entries = u32::try_from(region.len() / 128 - 1).unwrap_or(0);
+        let entries = u32::try_from(region.len() / 128).unwrap_or(0).saturating_sub(1);
         let entries = found
             .numbers
             .first()
@@ -155,6 +155,10 @@ impl Plan<'_> {
     /// Opens what somebody else created under a name, if its owner is there.
     pub(crate) fn find(&self, name: &str) -> Result<Ground, OpenError> {
         let segment = Segment::open_with(name, &self.options.segment_options())?;
+        // Before its types are compared: what nobody owns may be of a version that nobody runs any more.
+        if segment.leases()?.tenancy(RoleId::CONSUMER) == Tenancy::Vacant {
+            return Err(OpenError::NotFound { name: name.to_owned() });
+        }
         let ground = self.open(segment, None)?;
         // Both: one that died says that it is there, and one that is on its way has the lease already.
         if !ground.roster.entry(0).present || ground.leases.tenancy(RoleId::CONSUMER) == Tenancy::Vacant {

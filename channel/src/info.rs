@@ -15,7 +15,7 @@ pub struct SenderInfo {
     pub generation: u64,
     /// The process that it runs in, as it said.
     pub pid: Option<u32>,
-    /// Messages that it sent and that are not received yet; bytes in a channel of bytes.
+    /// Messages that it sent and that take room: not received yet, or among the last that were; bytes in a channel of bytes.
     pub queued: usize,
     /// Messages that it dropped since there was no room.
     pub dropped: u64,

@@ -33,7 +33,8 @@ pub enum Wait {
     /// Spin for a while, 10 to 20 microseconds where nothing else is chosen, then sleep. The default.
     #[default]
     Hybrid,
-    /// As [`Hybrid`](Self::Hybrid), spinning for about as long as this before sleeping.
+    /// As [`Hybrid`](Self::Hybrid), spinning for at least about as long as this before sleeping. Deadlines and deaths are
+    /// looked at before and after that: make it short.
     HybridFor(Duration),
     /// Sleep at once.
     Park,

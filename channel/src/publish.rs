@@ -11,7 +11,7 @@ use tidewire_seqlock::Wake;
 use tidewire_seqlock::log::{
     GatedReader, Log, LogFull, NextError, Options as LogOptions, Reader, Start, Writer,
 };
-use tidewire_shm::bell::{Armed, Caller, Roster, System};
+use tidewire_shm::bell::{Armed, Caller, PeerState, Roster, System};
 use tidewire_shm::{
     DeathWatch, ForkMark, Liveness, NoticeAddress, Presence, Region, RoleId, Segment, SegmentLease,
     SegmentLeases, Untrusted,
@@ -19,7 +19,7 @@ use tidewire_shm::{
 
 use crate::company::{Company, OWNER};
 use crate::error::{OpenError, SendError, SendTimeoutError, SubscribeError};
-use crate::event::{Ending, Events, UNWATCHED};
+use crate::event::{Ending, Events, UNRUNG, UNWATCHED};
 use crate::futures::Subscribing;
 use crate::ground::{Ground, Plan};
 use crate::message::Message;
@@ -132,7 +132,7 @@ impl Options {
 
     /// Subscribes with memory that this process cannot write: the kernel sees to it. Nobody knows of such a subscriber, and
     /// there may be any number of them; no publisher waits for one or wakes it, so that it looks for itself, after a while
-    /// every millisecond.
+    /// every millisecond; in a [`Select`](crate::Select) every 10.
     ///
     /// # Errors
     /// As [`subscriber`](Self::subscriber), but for [`OpenError::Exhausted`].
@@ -220,7 +220,7 @@ pub struct Publisher<T: Message> {
     _owner: SegmentLease,
     _presence: Option<Presence>,
     segment: Segment,
-    _leaving: Leaving,
+    leaving: Leaving,
 }
 
 impl<T: Message> Publisher<T> {
@@ -248,7 +248,7 @@ impl<T: Message> Publisher<T> {
             _owner: owner,
             _presence: presence,
             segment,
-            _leaving: leaving,
+            leaving,
         })
     }
 
@@ -289,6 +289,7 @@ impl<T: Message> Publisher<T> {
             Overflow::Reject => {
                 // One that is dead holds up nobody.
                 self.bury();
+                self.open_gate(full);
                 match self.writer.as_mut().map(|writer| writer.try_write(&value)) {
                     Some(Ok(version)) => {
                         self.tell();
@@ -302,6 +303,7 @@ impl<T: Message> Publisher<T> {
                     rest.own.count(DROPPED, 1);
                 }
                 self.bury();
+                self.open_gate(full);
                 Ok(self.published())
             }
             _ => self.publish_until(value, Until::NEVER, full).map_err(|error| match error {
@@ -333,23 +335,29 @@ impl<T: Message> Publisher<T> {
     }
 
     /// Waits for room, and for nobody who is gone.
-    fn publish_until(&mut self, value: T, until: Until, _full: LogFull) -> Result<u64, SendTimeoutError<T>> {
+    fn publish_until(&mut self, value: T, until: Until, full: LogFull) -> Result<u64, SendTimeoutError<T>> {
         if let Some(rest) = self.rest.as_mut() {
             rest.own.count(WAITED, 1);
         }
+        let mut full = full;
         loop {
             self.bury();
+            self.open_gate(full);
             let Self { writer, rest, company, .. } = self;
             let (Some(writer), Some(rest)) = (writer.as_mut(), rest.as_mut()) else {
                 return Err(SendTimeoutError::ForkedChild(value));
             };
             let mut version = None;
             let mut ready = || {
-                version = writer.try_write(&value).ok();
+                match writer.try_write(&value) {
+                    Ok(written) => version = Some(written),
+                    Err(now) => full = now,
+                }
                 version.is_some() || company.roster.changes() != company.changes()
             };
-            let (watches, all_watched) = company.watches();
-            let _woken = rest.wait(&mut ready, until, &watches, all_watched);
+            let (watches, _) = company.watches();
+            // Not longer than a slice at a time: who holds this up may have died before it said that it is there.
+            let _woken = rest.wait(&mut ready, until, &watches, false);
             if let Some(version) = version {
                 self.tell();
                 return Ok(version);
@@ -357,6 +365,14 @@ impl<T: Message> Publisher<T> {
             if until.is_over() {
                 return Err(SendTimeoutError::Timeout(value));
             }
+        }
+    }
+
+    /// Opens the gate that holds this up, if whoever closed it is proven dead, whether it ever said that it is there or not.
+    fn open_gate(&mut self, full: LogFull) {
+        let vacant = RoleId::producer(full.gate + 1).is_some_and(|role| is_vacant(&self.leases, role));
+        if vacant && let Some(writer) = self.writer.as_mut() {
+            writer.reclaim_gates(&*self.leases);
         }
     }
 
@@ -424,6 +440,8 @@ impl<T: Message> Drop for Publisher<T> {
     fn drop(&mut self) {
         if self.mark.is_forked_child() {
             std::mem::forget((self.writer.take(), self.rest.take()));
+            self.company.abandon();
+            self.leaving.keep = true;
             return;
         }
         self.writer = None;
@@ -577,8 +595,9 @@ impl<T: Message> Subscriber<T> {
         self.meet();
         match (&self.publisher, &self.watch) {
             (None, _) => true,
-            (Some(_), Some(watch)) => watch.state().is_gone(),
-            (Some(_), None) => is_vacant(&self.leases, RoleId::CONSUMER),
+            (Some(_), Some(watch)) if watch.state() != PeerState::Detached => watch.is_dead_hint(),
+            // One that is about to end may still publish: its lease is the proof.
+            (Some(_), _) => is_vacant(&self.leases, RoleId::CONSUMER),
         }
     }
 
@@ -682,7 +701,8 @@ impl<T: Message> Subscriber<T> {
     /// Sleeps until there is something to do.
     fn sleep(&mut self, until: Until) {
         let Self { source, watch, leases, roster, publisher, .. } = self;
-        let watches: Vec<&DeathWatch> = watch.iter().collect();
+        let watches: Vec<&DeathWatch> =
+            watch.iter().filter(|watch| watch.state() != PeerState::Detached).collect();
         match source {
             Source::Seated(reader, rest, caller) => {
                 reader.release();
@@ -782,6 +802,8 @@ impl<T: Message> Subscriber<T> {
         if !self.ending.register(cx.waker()) || !seated {
             let wait = if seated { UNWATCHED } else { Duration::from_millis(1) };
             self.events.wake_at(Instant::now() + wait, cx.waker())?;
+        } else {
+            self.events.wake_at(Instant::now() + UNRUNG, cx.waker())?;
         }
         Ok(false)
     }
@@ -806,6 +828,9 @@ impl<T: Message> sealed::Sealed for Subscriber<T> {
     }
 
     fn disarm(&mut self) {
+        if self.mark.is_forked_child() {
+            return;
+        }
         if let Source::Seated(_, rest, _) = &mut self.source {
             self.events.disarm(&mut rest.own);
         }
@@ -826,6 +851,7 @@ impl<T: Message> Drop for Subscriber<T> {
     fn drop(&mut self) {
         let source = std::mem::replace(&mut self.source, Source::Abandoned);
         if self.mark.is_forked_child() {
+            std::mem::forget((std::mem::take(&mut self.events), std::mem::take(&mut self.ending)));
             return std::mem::forget(source);
         }
         if let Source::Seated(reader, rest, mut caller) = source {

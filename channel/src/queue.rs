@@ -47,6 +47,8 @@ pub(crate) trait Outlet {
 pub(crate) trait Inlet {
     /// Which of the senders it is.
     fn lane(&self) -> u32;
+    /// Whether nothing is left of what anybody sent.
+    fn is_all_received(&self) -> bool;
     /// Forgets the queue without giving anything back.
     fn abandon(&mut self);
 }
@@ -64,8 +66,8 @@ pub(crate) enum Source<T: Message> {
 /// A sending end of a queue of `T`.
 #[derive(Debug)]
 pub(crate) enum Sink<T: Message> {
-    Lanes(tidewire_mpsc::fixed::Producer<T, Untrusted>),
-    Ordered(ordered::fixed::Producer<T, Untrusted>),
+    Lanes(tidewire_mpsc::fixed::Producer<T, Untrusted>, tidewire_mpsc::fixed::Queue<T, Untrusted>),
+    Ordered(ordered::fixed::Producer<T, Untrusted>, ordered::fixed::Queue<T, Untrusted>),
     Single(tidewire_ring::fixed::Producer<T, Untrusted>),
     /// In a fork child, whose parent has it.
     Abandoned,
@@ -151,6 +153,28 @@ impl<T: Message> Source<T> {
             },
             Self::Single(queue) => match queue.pop() {
                 Ok(value) => Popped::Got(value),
+                Err(tidewire_ring::PopError::Empty) => Popped::Empty,
+                Err(tidewire_ring::PopError::Corrupt(corrupt)) => Popped::Corrupt(Corrupt::Peer(corrupt)),
+            },
+            Self::Abandoned => Popped::Empty,
+        }
+    }
+
+    /// For messages that are too large to return by value.
+    #[inline]
+    pub(crate) fn pop_to(&mut self, to: &mut T) -> Popped<()> {
+        match self {
+            Self::Lanes(queue) => match queue.pop_to(to) {
+                Ok(()) => Popped::Got(()),
+                Err(tidewire_mpsc::PopError::Empty) => Popped::Empty,
+            },
+            Self::Ordered(queue) => match queue.pop_to(to) {
+                Ok(()) => Popped::Got(()),
+                Err(ordered::PopError::Empty) => Popped::Empty,
+                Err(ordered::PopError::Corrupt(corrupt)) => Popped::Corrupt(Corrupt::Order(corrupt)),
+            },
+            Self::Single(queue) => match queue.pop_to(to) {
+                Ok(()) => Popped::Got(()),
                 Err(tidewire_ring::PopError::Empty) => Popped::Empty,
                 Err(tidewire_ring::PopError::Corrupt(corrupt)) => Popped::Corrupt(Corrupt::Peer(corrupt)),
             },
@@ -249,8 +273,14 @@ impl<T: Message> Sink<T> {
         leases: &SegmentLeases,
     ) -> Result<Self, OpenError> {
         Ok(match kind {
-            Kind::Lanes => Self::Lanes(tidewire_mpsc::fixed::Queue::open(region, 0)?.producer(leases)?),
-            Kind::Ordered => Self::Ordered(ordered::fixed::Queue::open(region, 0)?.producer(leases)?),
+            Kind::Lanes => {
+                let queue = tidewire_mpsc::fixed::Queue::open(region, 0)?;
+                Self::Lanes(queue.producer(leases)?, queue)
+            }
+            Kind::Ordered => {
+                let queue = ordered::fixed::Queue::open(region, 0)?;
+                Self::Ordered(queue.producer(leases)?, queue)
+            }
             Kind::Single => Self::Single(tidewire_ring::fixed::Ring::open(region, 0)?.producer_with(leases)?),
         })
     }
@@ -258,8 +288,8 @@ impl<T: Message> Sink<T> {
     #[inline]
     pub(crate) fn push(&mut self, value: &T) -> Pushed {
         match self {
-            Self::Lanes(queue) => pushed(queue.push_from(value)),
-            Self::Ordered(queue) => ordered_pushed(queue.push_from(value)),
+            Self::Lanes(queue, _) => pushed(queue.push_from(value)),
+            Self::Ordered(queue, _) => ordered_pushed(queue.push_from(value)),
             Self::Single(queue) => pushed(queue.push_from(value)),
             Self::Abandoned => Pushed::Full,
         }
@@ -268,8 +298,8 @@ impl<T: Message> Sink<T> {
     #[inline]
     pub(crate) fn push_slice(&mut self, values: &[T]) -> Pushed {
         match self {
-            Self::Lanes(queue) => pushed(queue.push_slice(values)),
-            Self::Ordered(queue) => ordered_pushed(queue.push_slice(values)),
+            Self::Lanes(queue, _) => pushed(queue.push_slice(values)),
+            Self::Ordered(queue, _) => ordered_pushed(queue.push_slice(values)),
             Self::Single(queue) => pushed(queue.push_slice(values)),
             Self::Abandoned => Pushed::Full,
         }
@@ -278,8 +308,8 @@ impl<T: Message> Sink<T> {
     /// The most messages of one batch.
     pub(crate) fn most(&self) -> usize {
         match self {
-            Self::Lanes(queue) => queue.capacity(),
-            Self::Ordered(queue) => queue.max_batch(),
+            Self::Lanes(queue, _) => queue.capacity(),
+            Self::Ordered(queue, _) => queue.max_batch(),
             Self::Single(queue) => queue.capacity(),
             Self::Abandoned => 0,
         }
@@ -288,8 +318,8 @@ impl<T: Message> Sink<T> {
     /// What is sent and not yet received.
     pub(crate) fn len(&self) -> usize {
         match self {
-            Self::Lanes(queue) => queue.len(),
-            Self::Ordered(queue) => queue.len(),
+            Self::Lanes(queue, _) => queue.len(),
+            Self::Ordered(queue, _) => queue.len(),
             Self::Single(queue) => queue.len(),
             Self::Abandoned => 0,
         }
@@ -297,8 +327,8 @@ impl<T: Message> Sink<T> {
 
     pub(crate) fn capacity(&self) -> usize {
         match self {
-            Self::Lanes(queue) => queue.capacity(),
-            Self::Ordered(queue) => queue.capacity(),
+            Self::Lanes(queue, _) => queue.capacity(),
+            Self::Ordered(queue, _) => queue.capacity(),
             Self::Single(queue) => queue.capacity(),
             Self::Abandoned => 0,
         }
@@ -306,10 +336,19 @@ impl<T: Message> Sink<T> {
 }
 
 impl<T: Message> Inlet for Sink<T> {
+    fn is_all_received(&self) -> bool {
+        match self {
+            Self::Lanes(_, queue) => queue.lanes().all(|lane| lane.depth == 0),
+            Self::Ordered(_, queue) => queue.lanes().all(|lane| lane.depth == 0),
+            Self::Single(queue) => queue.is_empty(),
+            Self::Abandoned => false,
+        }
+    }
+
     fn lane(&self) -> u32 {
         match self {
-            Self::Lanes(queue) => queue.lane(),
-            Self::Ordered(queue) => queue.lane(),
+            Self::Lanes(queue, _) => queue.lane(),
+            Self::Ordered(queue, _) => queue.lane(),
             Self::Single(_) | Self::Abandoned => 0,
         }
     }

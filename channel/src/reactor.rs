@@ -6,18 +6,22 @@
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
+use tidewire_shm::ForkMark;
 
 const INTERRUPT: u64 = 0;
 
 #[derive(Debug)]
 struct Reactor {
+    /// The process whose thread runs.
+    mark: ForkMark,
     epoll: OwnedFd,
     /// Readable when a timer came that is earlier than all others.
     interrupt: OwnedFd,
@@ -39,23 +43,25 @@ pub(crate) struct Registration {
     key: u64,
 }
 
+/// That of this process: a fork child, which has no threads but one, begins another one.
 fn reactor() -> io::Result<&'static Reactor> {
-    static REACTOR: OnceLock<Reactor> = OnceLock::new();
-    static STARTED: Mutex<bool> = Mutex::new(false);
-    if let Some(reactor) = REACTOR.get() {
+    static REACTOR: Mutex<Option<&'static Reactor>> = Mutex::new(None);
+    let mut made = REACTOR.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(reactor) = made.filter(|reactor| !reactor.mark.is_forked_child()) {
         return Ok(reactor);
     }
-    let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
-    if !*started {
-        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-        let interrupt = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        epoll::add(&epoll, &interrupt, EventData::new_u64(INTERRUPT), EventFlags::IN)?;
-        let state = Mutex::new(State { next: 1, wakers: HashMap::new(), timers: BTreeMap::new() });
-        let reactor = REACTOR.get_or_init(|| Reactor { epoll, interrupt, state });
-        std::thread::Builder::new().name("tidewire-reactor".to_owned()).spawn(|| reactor.run())?;
-        *started = true;
-    }
-    REACTOR.get().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    let mark = ForkMark::here().map_err(io::Error::other)?;
+    let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+    let interrupt = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    epoll::add(&epoll, &interrupt, EventData::new_u64(INTERRUPT), EventFlags::IN)?;
+    let state = Mutex::new(State { next: 1, wakers: HashMap::new(), timers: BTreeMap::new() });
+    let reactor = Arc::new(Reactor { mark, epoll, interrupt, state });
+    let running = Arc::clone(&reactor);
+    // Only what runs is found by others. Its thread keeps it for as long as the process lives.
+    std::thread::Builder::new().name("tidewire-reactor".to_owned()).spawn(move || running.run())?;
+    let reactor: &'static Reactor = Box::leak(Box::new(reactor));
+    *made = Some(reactor);
+    Ok(reactor)
 }
 
 impl Reactor {
@@ -90,8 +96,10 @@ impl Reactor {
                 due.push(timer.remove());
             }
             drop(state);
-            // Not under the lock: a task may run right here.
-            due.drain(..).for_each(Waker::wake);
+            // Not under the lock: a task may run right here. One that panics ends nothing but itself.
+            for waker in due.drain(..) {
+                let _panicked = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+            }
         }
     }
 }
@@ -120,7 +128,10 @@ impl Registration {
     /// Wakes the task once, when the descriptor can be read.
     pub(crate) fn arm(&self, waker: &Waker) -> io::Result<()> {
         // Before the descriptor is asked after: the event may come at once.
-        self.reactor.lock().wakers.insert(self.key, waker.clone());
+        let waker = waker.clone();
+        let former = self.reactor.lock().wakers.insert(self.key, waker);
+        // Not under the lock: it may be the last of its task, and that has registrations of its own.
+        drop(former);
         let flags = EventFlags::IN | EventFlags::ONESHOT;
         Ok(epoll::modify(&self.reactor.epoll, &*self.fd, EventData::new_u64(self.key), flags)?)
     }
@@ -134,7 +145,12 @@ impl AsFd for Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.reactor.lock().wakers.remove(&self.key);
+        if self.reactor.mark.is_forked_child() {
+            // The registration is the parent's, and so is the lock.
+            return;
+        }
+        let former = self.reactor.lock().wakers.remove(&self.key);
+        drop(former);
         // Closing it would do the same.
         let _gone = epoll::delete(&self.reactor.epoll, &*self.fd);
     }
@@ -150,10 +166,11 @@ pub(crate) struct Alarm {
 impl Alarm {
     pub(crate) fn set(at: Instant, waker: &Waker) -> io::Result<Self> {
         let reactor = reactor()?;
+        let waker = waker.clone();
         let mut state = reactor.lock();
         state.next += 1;
         let at = (at, state.next);
-        state.timers.insert(at, waker.clone());
+        state.timers.insert(at, waker);
         let first = state.timers.first_key_value().is_some_and(|(first, _)| *first == at);
         drop(state);
         if first {
@@ -165,6 +182,10 @@ impl Alarm {
 
 impl Drop for Alarm {
     fn drop(&mut self) {
-        self.reactor.lock().timers.remove(&self.at);
+        if self.reactor.mark.is_forked_child() {
+            return;
+        }
+        let former = self.reactor.lock().timers.remove(&self.at);
+        drop(former);
     }
 }

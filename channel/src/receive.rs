@@ -11,7 +11,7 @@ use tidewire_shm::{ForkMark, Presence, Segment, SegmentLeases};
 
 use crate::company::Company;
 use crate::error::{OpenError, RecvError, RecvTimeoutError, TryRecvError};
-use crate::event::{Events, UNWATCHED};
+use crate::event::{Events, UNRUNG, UNWATCHED};
 use crate::ground::Ground;
 use crate::options::Wait;
 use crate::queue::{Outlet, Popped};
@@ -50,9 +50,23 @@ impl<O: Outlet> ReceiveEnd<O> {
 
     /// Brings the list of senders up to date, and frees what the dead held.
     fn look_around(&mut self) {
-        if self.company.look_around() {
+        let before = self.company.changes();
+        // Also what somebody held who died before it had said that it is there, or after it had said that it left.
+        if self.company.look_around() || self.company.changes() != before {
             self.outlet.reclaim(&self.leases);
         }
+        // What came without a pop that noticed it.
+        self.outlet.rescan();
+    }
+
+    /// Whether nothing is left of what anybody sent; for an end that is about to leave.
+    pub(crate) fn is_all_received(&mut self) -> bool {
+        if self.mark.is_forked_child() {
+            return false;
+        }
+        self.outlet.release();
+        self.outlet.rescan();
+        self.outlet.is_empty()
     }
 
     /// One attempt.
@@ -64,18 +78,17 @@ impl<O: Outlet> ReceiveEnd<O> {
         if self.mark.is_forked_child() {
             return Err(TryRecvError::ForkedChild);
         }
+        // Before, not after: what this call hands out is released by a later one.
+        self.make_room();
         match pop(&mut self.outlet) {
-            Popped::Got(got) => {
-                self.make_room();
-                Ok(got)
-            }
+            Popped::Got(got) => Ok(got),
             Popped::Empty => self.try_again(&mut pop),
             Popped::Corrupt(corrupt) => Err(TryRecvError::Corrupt(corrupt)),
             Popped::TooSmall(needed) => Err(TryRecvError::BufferTooSmall { needed }),
         }
     }
 
-    /// After something was consumed: wakes senders that wait for room. One load if there are none.
+    /// Releases what earlier calls handed out, if senders wait for room, and wakes them. One load if there are none.
     #[inline]
     pub(crate) fn make_room(&mut self) {
         if self.company.is_awaited() {
@@ -90,6 +103,8 @@ impl<O: Outlet> ReceiveEnd<O> {
         if let Some(corrupt) = self.outlet.take_corrupt() {
             return Err(TryRecvError::Corrupt(corrupt));
         }
+        // A look that finds nothing releases what was handed out before.
+        self.make_room();
         if !self.company.has_news() {
             // What they had sent was found, or is found by now, after the last look around.
             return Err(self.nothing());
@@ -98,10 +113,7 @@ impl<O: Outlet> ReceiveEnd<O> {
         // What the ones who left had sent before is found now, whatever the queue knew before.
         self.outlet.rescan();
         match pop(&mut self.outlet) {
-            Popped::Got(got) => {
-                self.make_room();
-                Ok(got)
-            }
+            Popped::Got(got) => Ok(got),
             Popped::Corrupt(corrupt) => Err(TryRecvError::Corrupt(corrupt)),
             Popped::TooSmall(needed) => Err(TryRecvError::BufferTooSmall { needed }),
             Popped::Empty => Err(match self.outlet.take_corrupt() {
@@ -135,10 +147,7 @@ impl<O: Outlet> ReceiveEnd<O> {
             }
             if let Some(popped) = self.sleep(until, &mut pop) {
                 match popped {
-                    Popped::Got(got) => {
-                        self.make_room();
-                        return Ok(got);
-                    }
+                    Popped::Got(got) => return Ok(got),
                     Popped::Corrupt(corrupt) => return Err(RecvTimeoutError::Corrupt(corrupt)),
                     Popped::TooSmall(needed) => return Err(RecvTimeoutError::BufferTooSmall { needed }),
                     Popped::Empty => {}
@@ -162,10 +171,15 @@ impl<O: Outlet> ReceiveEnd<O> {
         };
         let (watches, all_watched) = company.watches();
         let woken = rest.as_mut()?.wait(&mut ready, until, &watches, all_watched);
-        if got.is_none() && (matches!(woken, Woken::PeerGone { .. }) || !all_watched) {
-            self.company.ask_after_unwatched();
-            self.look_around();
-            self.outlet.rescan();
+        if got.is_none() {
+            match woken {
+                // So long nothing came: does everybody live who says so?
+                Woken::TimedOut => self.company.ask_after_all(),
+                _ => self.company.ask_after_unwatched(),
+            }
+            if !all_watched || woken != Woken::Ready {
+                self.look_around();
+            }
         }
         got
     }
@@ -224,9 +238,12 @@ impl<O: Outlet> ReceiveEnd<O> {
 
     /// Announces a wait; true: do not wait.
     pub(crate) fn arm(&mut self) -> io::Result<bool> {
+        if self.mark.is_forked_child() {
+            return Ok(true);
+        }
         self.outlet.release();
         self.make_room();
-        self.company.ask_after_unwatched();
+        self.company.ask_after_all();
         if self.is_ready() {
             return Ok(true);
         }
@@ -239,6 +256,9 @@ impl<O: Outlet> ReceiveEnd<O> {
     }
 
     pub(crate) fn disarm(&mut self) {
+        if self.mark.is_forked_child() {
+            return;
+        }
         if let Some(rest) = self.rest.as_mut() {
             self.events.disarm(&mut rest.own);
         }
@@ -281,8 +301,8 @@ impl<O: Outlet> ReceiveEnd<O> {
 
     fn register(&mut self, cx: &Context<'_>) -> io::Result<()> {
         self.events.register(cx.waker())?;
-        let all = self.company.register(cx.waker());
-        if all { Ok(()) } else { self.events.wake_at(Instant::now() + UNWATCHED, cx.waker()) }
+        let wait = if self.company.register(cx.waker()) { UNRUNG } else { UNWATCHED };
+        self.events.wake_at(Instant::now() + wait, cx.waker())
     }
 }
 
@@ -292,7 +312,8 @@ impl<O: Outlet> Drop for ReceiveEnd<O> {
         if self.mark.is_forked_child() {
             // All of it is the parent's.
             self.outlet.abandon();
-            std::mem::forget(self.rest.take());
+            std::mem::forget((self.rest.take(), std::mem::take(&mut self.events)));
+            self.company.abandon();
             return;
         }
         self.outlet.release();

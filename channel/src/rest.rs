@@ -7,6 +7,9 @@ use tidewire_shm::{DeathWatch, Untrusted};
 
 use crate::options::Wait;
 
+/// The longest wait before the leases of all are asked, too.
+const LONGEST: Duration = Duration::from_secs(1);
+
 /// Looks between two looks at the clock and at the peers' notices.
 const LOOKS: u32 = 1024;
 
@@ -45,7 +48,7 @@ pub(crate) struct Rest {
 
 impl Rest {
     /// Waits until `ready`, a peer that is watched is gone, or the time is over. If somebody is not watched, a slice is the
-    /// longest that this takes.
+    /// longest that this takes; else some time, so that [`Woken::TimedOut`] need not be the end.
     pub(crate) fn wait(
         &mut self,
         ready: &mut dyn FnMut() -> bool,
@@ -57,7 +60,7 @@ impl Rest {
             Wait::Spin => look(ready, until, peers, std::hint::spin_loop),
             Wait::Yield => look(ready, until, peers, std::thread::yield_now),
             _ => {
-                let slice = if all_watched { until.0 } else { until.0.earlier(&System, UNWATCHED_SLICE) };
+                let slice = until.0.earlier(&System, if all_watched { LONGEST } else { UNWATCHED_SLICE });
                 self.own.wait_watching(ready, slice, peers)
             }
         }
@@ -75,7 +78,7 @@ fn look(ready: &mut dyn FnMut() -> bool, until: Until, peers: &[&DeathWatch], pa
             pause();
         }
         // In this order: what a peer published before it went is found first.
-        let gone = peers.iter().position(|peer| peer.state().is_gone());
+        let gone = peers.iter().position(|peer| peer.is_dead_hint());
         if ready() {
             return Woken::Ready;
         }

@@ -9,6 +9,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::bytes::BytesReceiver;
+use tidewire_shm::bell::DEFAULT_SLICE;
+
 use crate::event::UNWATCHED;
 use crate::message::Message;
 use crate::typed::Receiver;
@@ -32,6 +34,10 @@ pub(crate) mod sealed {
         /// What becomes readable when there is something to do, after [`arm`](Self::arm); whether that is all that could
         /// happen.
         fn descriptors<'a>(&'a self, to: &mut Vec<PollFd<'a>>) -> bool;
+        /// Whether each look is a system call.
+        fn asks_the_system(&self) -> bool {
+            false
+        }
         /// When there is something to do, whatever anybody does.
         fn due(&self) -> Option<Instant> {
             None
@@ -175,6 +181,10 @@ impl sealed::Sealed for Descriptor<'_> {
         to.push(self.poll_fd());
         true
     }
+
+    fn asks_the_system(&self) -> bool {
+        true
+    }
 }
 
 impl Endpoint for Descriptor<'_> {}
@@ -185,8 +195,10 @@ impl Endpoint for Descriptor<'_> {}
 /// - An end is ready if a call would not wait: there is a message, or all senders are gone. One whose senders are gone
 ///   stays ready; leave it out from then on.
 /// - Fair: ends that are ready together are told in turn.
-/// - No wake-up is lost: what is published after the last look ends the wait. The death of a peer does too, within about a
-///   millisecond; within 10 where the kernel does not tell the end of a process by a descriptor.
+/// - No wake-up is lost: what is published after the last look ends the wait. Where a peer cannot reach this process (it may
+///   not look into it, or has no descriptors left), within 50 ms.
+/// - The death of a peer ends it, too, within about a millisecond for a small process: its end is seen when its memory is
+///   torn down. Within 10 ms where the kernel does not tell it by a descriptor.
 /// - As long as something is ready, no system call, but for [descriptors](Descriptor).
 ///
 /// # Examples
@@ -276,10 +288,7 @@ impl Select {
         if ends.is_empty() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "expected ends to wait for, found none"));
         }
-        let polled = {
-            let mut fds = Vec::new();
-            ends.iter().any(|end| end.due().is_none() && end.descriptors(&mut fds)) && !fds.is_empty()
-        };
+        let polled = ends.iter().any(|end| end.asks_the_system());
         // Descriptors of the user's make each look a system call.
         for _ in 0..if polled { 1 } else { LOOKS } {
             if let Some(ready) = self.look(ends) {
@@ -314,12 +323,14 @@ impl Select {
         }
         let now = Instant::now();
         let left = due.map(|due| due.saturating_duration_since(now));
-        let most = if all { left } else { Some(left.map_or(UNWATCHED, |left| left.min(UNWATCHED))) };
-        let most = most.map(|most| Timespec {
+        // Never for ever: a ring may not reach this process.
+        let slice = if all { DEFAULT_SLICE } else { UNWATCHED };
+        let most = left.map_or(slice, |left| left.min(slice));
+        let most = Timespec {
             tv_sec: i64::try_from(most.as_secs()).unwrap_or(i64::MAX),
             tv_nsec: i64::from(most.subsec_nanos()),
-        });
-        match poll(&mut fds, most.as_ref()) {
+        };
+        match poll(&mut fds, Some(&most)) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(errno) => Err(errno.into()),
         }

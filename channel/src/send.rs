@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use tidewire_shm::bell::{Armed, Caller, Roster, System};
+use tidewire_shm::bell::{Armed, Caller, PeerState, Roster, System};
 use tidewire_shm::{DeathWatch, ForkMark, NoticeAddress, RoleId, Segment, SegmentLeases, Untrusted};
 
 use crate::error::{OpenError, SendError, TrySendError};
-use crate::event::{Ending, Events, UNWATCHED};
+use crate::event::{Ending, Events, UNRUNG, UNWATCHED};
 use crate::ground::Ground;
 use crate::options::{Overflow, Wait};
 use crate::queue::{Inlet, Pushed, is_vacant};
@@ -120,9 +120,11 @@ impl<I: Inlet> SendEnd<I> {
     /// Whether the receiver is gone, as far as its notice says, or its lease if there is none.
     #[cold]
     fn is_alone(&self) -> bool {
-        match &self.watch {
-            Some(watch) => watch.state().is_gone(),
-            None => is_vacant(&self.leases, RoleId::CONSUMER),
+        match self.watch.as_ref().map(DeathWatch::state) {
+            Some(PeerState::Dead) => true,
+            // One that is about to end may still receive: its lease is the proof.
+            Some(PeerState::Alive | PeerState::Unknown) => false,
+            _ => is_vacant(&self.leases, RoleId::CONSUMER),
         }
     }
 
@@ -171,7 +173,8 @@ impl<I: Inlet> SendEnd<I> {
             }
             done.is_some() || caller.holder() != *receiver
         };
-        let watches: Vec<&DeathWatch> = watch.iter().collect();
+        let watches: Vec<&DeathWatch> =
+            watch.iter().filter(|watch| watch.state() != PeerState::Detached).collect();
         let all_watched = !watches.is_empty();
         let _woken = rest.wait(&mut ready, until, &watches, all_watched);
         done
@@ -204,6 +207,11 @@ impl<I: Inlet> SendEnd<I> {
         if let Some(rest) = self.rest.as_mut() {
             rest.own.count(DROPPED, messages);
         }
+    }
+
+    /// Whether nothing is left of what anybody sent; for an end that is about to leave.
+    pub(crate) fn is_all_received(&self) -> bool {
+        !self.mark.is_forked_child() && self.inlet.is_all_received()
     }
 
     pub(crate) fn counter(&self, counter: usize) -> u64 {
@@ -277,6 +285,9 @@ impl<I: Inlet> SendEnd<I> {
     }
 
     pub(crate) fn disarm(&mut self) {
+        if self.mark.is_forked_child() {
+            return;
+        }
         if let Some(rest) = self.rest.as_mut() {
             self.events.disarm(&mut rest.own);
         }
@@ -284,10 +295,8 @@ impl<I: Inlet> SendEnd<I> {
 
     fn register(&mut self, cx: &Context<'_>) -> io::Result<()> {
         self.events.register(cx.waker())?;
-        if self.ending.register(cx.waker()) {
-            return Ok(());
-        }
-        self.events.wake_at(Instant::now() + UNWATCHED, cx.waker())
+        let wait = if self.ending.register(cx.waker()) { UNRUNG } else { UNWATCHED };
+        self.events.wake_at(Instant::now() + wait, cx.waker())
     }
 }
 
@@ -297,7 +306,8 @@ impl<I: Inlet> Drop for SendEnd<I> {
         if self.mark.is_forked_child() {
             // All of it is the parent's.
             self.inlet.abandon();
-            std::mem::forget(self.rest.take());
+            std::mem::forget((self.rest.take(), std::mem::take(&mut self.events)));
+            std::mem::forget(std::mem::take(&mut self.ending));
             return;
         }
         // Everything was published before; the receiver wakes to see who left.

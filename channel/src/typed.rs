@@ -1,6 +1,7 @@
 //! Channels of messages of one type.
 
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use tidewire_shm::{Segment, SegmentOptions};
@@ -212,24 +213,30 @@ impl Options {
     }
 }
 
-/// Takes a name away, as the last thing that an end does, if nobody else uses it.
+/// Takes a name away, as the last thing that an end does, if nobody else uses it and nothing is left there for anybody.
 #[derive(Debug)]
 pub(crate) struct Leaving {
     name: Option<String>,
+    /// The memory that had the name.
+    memory: Option<OwnedFd>,
     options: SegmentOptions,
+    /// Whether the name stays.
+    pub(crate) keep: bool,
 }
 
 impl Leaving {
     pub(crate) fn of(ground: &Ground, options: &Options) -> Self {
-        Self { name: ground.name(), options: options.segment_options() }
+        // Without a descriptor the name is left for the next who joins or cleans.
+        let memory = ground.segment.try_clone_fd().ok();
+        Self { name: ground.name(), memory, options: options.segment_options(), keep: false }
     }
 }
 
 impl Drop for Leaving {
     fn drop(&mut self) {
-        if let Some(name) = &self.name {
+        if let (Some(name), Some(memory), false) = (&self.name, &self.memory, self.keep) {
             // What cannot be removed now is found by the next who joins or cleans.
-            let _removed = Segment::discard_with(name, &self.options);
+            let _removed = Segment::discard_with(name, memory, &self.options);
         }
     }
 }
@@ -251,7 +258,7 @@ pub(crate) fn single_queue(
 /// - A peer may write anything anywhere: this end returns what the peer made up, or says [`Corrupt`](crate::Corrupt).
 pub struct Receiver<T: Message> {
     pub(crate) end: ReceiveEnd<Source<T>>,
-    _leaving: Leaving,
+    leaving: Leaving,
 }
 
 impl<T: Message> Receiver<T> {
@@ -259,7 +266,7 @@ impl<T: Message> Receiver<T> {
         let (kind, _) = chosen(&ground.numbers)?;
         let leaving = Leaving::of(&ground, options);
         let source = Source::open(kind, single_queue(&mut ground)?, &ground.leases)?;
-        Ok(Self { end: ReceiveEnd::new(source, ground, options.wait)?, _leaving: leaving })
+        Ok(Self { end: ReceiveEnd::new(source, ground, options.wait)?, leaving })
     }
 
     /// Takes a message if there is one.
@@ -280,6 +287,24 @@ impl<T: Message> Receiver<T> {
     #[inline]
     pub fn recv(&mut self) -> Result<T, RecvError> {
         Ok(self.end.take(Until::NEVER, Source::pop)?)
+    }
+
+    /// As [`recv`](Self::recv), into a place of the caller's; for messages that are too large to be moved about.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv); then the place holds anything.
+    #[inline]
+    pub fn recv_to(&mut self, to: &mut T) -> Result<(), RecvError> {
+        Ok(self.end.take(Until::NEVER, |source| source.pop_to(to))?)
+    }
+
+    /// As [`try_recv`](Self::try_recv), into a place of the caller's.
+    ///
+    /// # Errors
+    /// As [`try_recv`](Self::try_recv); then the place holds anything.
+    #[inline]
+    pub fn try_recv_to(&mut self, to: &mut T) -> Result<(), TryRecvError> {
+        self.end.try_take(|source| source.pop_to(to))
     }
 
     /// Waits for a message, but not longer than `time`.
@@ -304,7 +329,7 @@ impl<T: Message> Receiver<T> {
         }
     }
 
-    /// Waits for messages and takes as many as are there and fit; says how many.
+    /// Waits for messages and takes as many of one sender as are there and fit; says how many, one at least.
     ///
     /// # Errors
     /// As [`recv`](Self::recv). For an empty slice it returns 0 at once.
@@ -315,7 +340,7 @@ impl<T: Message> Receiver<T> {
         Ok(self.end.take(Until::NEVER, |source| source.pop_into(to))?)
     }
 
-    /// Takes as many messages as are there and fit; says how many.
+    /// Takes as many messages of one sender as are there and fit; says how many, one at least.
     ///
     /// # Errors
     /// As [`try_recv`](Self::try_recv). For an empty slice it returns 0 at once.
@@ -359,6 +384,13 @@ impl<T: Message> Receiver<T> {
     /// The memory of the channel, to hand it to other processes.
     pub fn memory(&self) -> &Segment {
         &self.end.segment
+    }
+}
+
+impl<T: Message> Drop for Receiver<T> {
+    /// What was sent and not received waits for the next receiver.
+    fn drop(&mut self) {
+        self.leaving.keep = !self.end.is_all_received();
     }
 }
 
@@ -408,7 +440,7 @@ impl<T: Message> Iterator for Drain<'_, T> {
 /// - No other sender can delay this one, but for room in a channel of [one order](Kind::Ordered).
 pub struct Sender<T: Message> {
     pub(crate) end: SendEnd<Sink<T>>,
-    _leaving: Leaving,
+    leaving: Leaving,
     options: Options,
 }
 
@@ -421,7 +453,7 @@ impl<T: Message> Sender<T> {
             opened => opened?,
         };
         let end = SendEnd::new(sink, ground, options.wait, overflow)?;
-        Ok(Self { end, _leaving: leaving, options: options.clone() })
+        Ok(Self { end, leaving, options: options.clone() })
     }
 
     /// Sends a message if there is room now.
@@ -448,6 +480,28 @@ impl<T: Message> Sender<T> {
         match self.end.send(|sink| sink.push(&value)) {
             Ok(()) => Ok(()),
             Err(error) => Err(TrySendError::from(error).map(|()| value).into()),
+        }
+    }
+
+    /// As [`send`](Self::send), from where the message lies; for messages that are too large to be moved about.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    #[inline]
+    pub fn send_from(&mut self, value: &T) -> Result<(), SendError<()>> {
+        self.end.send(|sink| sink.push(value))
+    }
+
+    /// As [`try_send`](Self::try_send), from where the message lies.
+    ///
+    /// # Errors
+    /// As [`try_send`](Self::try_send).
+    #[inline]
+    pub fn try_send_from(&mut self, value: &T) -> Result<(), TrySendError<()>> {
+        match self.end.offer(&mut |sink: &mut Sink<T>| sink.push(value)) {
+            Offered::Sent => Ok(()),
+            Offered::Full => Err(TrySendError::Full(())),
+            Offered::Failed(error) => Err(error),
         }
     }
 
@@ -532,13 +586,14 @@ impl<T: Message> Sender<T> {
         self.end.is_connected()
     }
 
-    /// Messages of this sender that are not received yet.
+    /// Messages of this sender that take room: those that are not received yet, and the last ones that were, until the
+    /// receiver looks for more.
     #[must_use]
     pub fn len(&self) -> usize {
         self.end.inlet.len()
     }
 
-    /// Whether all messages of this sender are received.
+    /// Whether no message of this sender takes room.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -570,6 +625,13 @@ impl<T: Message> Sender<T> {
     /// The memory of the channel, to hand it to other processes.
     pub fn memory(&self) -> &Segment {
         &self.end.segment
+    }
+}
+
+impl<T: Message> Drop for Sender<T> {
+    /// What was sent and not received waits for the next receiver.
+    fn drop(&mut self) {
+        self.leaving.keep = !self.end.is_all_received();
     }
 }
 

@@ -254,6 +254,29 @@ fn a_name_is_gone_when_the_last_one_leaves() {
 }
 
 #[test]
+fn regress_what_was_sent_waits_for_the_next_receiver_when_everybody_left() {
+    for kind in KINDS {
+        let (place, options) = in_a_directory();
+        let options = options.kind(kind);
+        let mut rx = options.receiver::<u64>("left").unwrap();
+        let mut tx = options.sender::<u64>("left").unwrap();
+        tx.send_slice(&[0, 1, 2, 3]).unwrap();
+        assert_eq!(rx.recv(), Ok(0));
+        if kind == Kind::Ordered {
+            drop(tx);
+            drop(rx);
+        } else {
+            drop(rx);
+            drop(tx);
+        }
+        let mut rx = options.receiver::<u64>("left").unwrap();
+        assert_eq!(rx.drain().collect::<Vec<_>>(), [1, 2, 3], "{kind:?}");
+        drop(rx);
+        assert_eq!(std::fs::read_dir(place.path().join("segments")).unwrap().count(), 0);
+    }
+}
+
+#[test]
 fn another_receiver_goes_on_and_its_senders_stay() {
     for kind in KINDS {
         let (_place, options) = in_a_directory();
@@ -288,6 +311,22 @@ fn slices_are_sent_and_received_whole() {
         assert_eq!(got, (0..1000).collect::<Vec<_>>(), "{kind:?}");
         assert_eq!(rx.try_recv_slice(&mut []), Ok(0));
         sender.join().unwrap();
+    }
+}
+
+#[test]
+fn large_messages_go_from_place_to_place() {
+    for kind in KINDS {
+        let (mut tx, mut rx) = Options::new().kind(kind).capacity(2).channel::<[u64; 512]>().unwrap();
+        let mut place = [0; 512];
+        assert_eq!(rx.try_recv_to(&mut place), Err(TryRecvError::Empty));
+        tx.send_from(&[7; 512]).unwrap();
+        tx.try_send_from(&[8; 512]).unwrap();
+        assert!(matches!(tx.try_send_from(&[9; 512]), Err(TrySendError::Full(()))));
+        rx.recv_to(&mut place).unwrap();
+        assert_eq!(place, [7; 512]);
+        rx.try_recv_to(&mut place).unwrap();
+        assert_eq!(place, [8; 512], "{kind:?}");
     }
 }
 

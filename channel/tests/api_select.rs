@@ -109,6 +109,25 @@ fn the_last_sender_that_leaves_wakes_a_select() {
 }
 
 #[test]
+fn regress_a_select_sees_a_sender_that_somebody_waited_for() {
+    let place = tempfile::tempdir().unwrap();
+    let options = Options::new().directory(place.path().join("segments"));
+    let mut rx = options.receiver::<u64>("late").unwrap();
+    let mut tx = options.sender::<u64>("late").unwrap();
+    assert!(rx.wait_senders(1, LONG));
+    let sender = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(30));
+        tx.send(1).unwrap();
+        thread::sleep(Duration::from_millis(300));
+    });
+    let start = Instant::now();
+    assert_eq!(Select::new().wait(&mut [&mut rx]).unwrap(), 0);
+    assert_eq!(rx.try_recv(), Ok(1));
+    assert!(start.elapsed() < Duration::from_millis(250));
+    sender.join().unwrap();
+}
+
+#[test]
 fn time_passes_and_nothing_is_an_error() {
     let (_tx, mut rx) = channel::<u64>().unwrap();
     let start = Instant::now();

@@ -53,6 +53,15 @@ impl Numbers {
     }
 }
 
+/// Ends loops, also when an assertion fails beside them.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// What a peer does.
 #[test]
 fn peer() {
@@ -246,14 +255,14 @@ fn a_killed_client_costs_nobody_anything_and_its_lane_is_used_again() {
     // Room for the healthy one, and one more.
     let options = options(place.path()).senders(2);
     let mut server: Server<u64, u64> = options.server(NAME).unwrap();
-    let stop = AtomicBool::new(false);
+    let (stop, unserved) = (AtomicBool::new(false), AtomicBool::new(false));
     let calls = AtomicU64::new(0);
     let healthy: Client<u64, u64> = options.client(NAME).unwrap();
     let mut numbers = Numbers::new("killed clients");
     thread::scope(|scope| {
         scope.spawn(|| {
             let mut held: Vec<Request<u64, u64>> = Vec::new();
-            while !stop.load(Ordering::Relaxed) {
+            while !unserved.load(Ordering::Relaxed) {
                 if let Ok(request) = server.recv_timeout(Duration::from_millis(1)) {
                     held.push(request);
                 }
@@ -268,7 +277,9 @@ fn a_killed_client_costs_nobody_anything_and_its_lane_is_used_again() {
             }
             assert_eq!(server.take_corrupt(), None);
         });
-        scope.spawn(|| {
+        // Dropped last: until all are answered.
+        let _unserved = Ends(&unserved);
+        let asking = scope.spawn(|| {
             let healthy = healthy;
             let mut i = 0;
             while !stop.load(Ordering::Relaxed) {
@@ -277,6 +288,7 @@ fn a_killed_client_costs_nobody_anything_and_its_lane_is_used_again() {
                 calls.fetch_add(1, Ordering::Relaxed);
             }
         });
+        let ends = Ends(&stop);
         for round in 0..50 {
             let before = calls.load(Ordering::Relaxed);
             let mut victim = Peer::start("busy client", place.path());
@@ -294,7 +306,8 @@ fn a_killed_client_costs_nobody_anything_and_its_lane_is_used_again() {
         for i in 0..100 {
             assert_eq!(last.call_timeout(i, LONG), Ok(i + 1));
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(ends);
+        asking.join().unwrap();
     });
 }
 
@@ -347,6 +360,7 @@ fn a_stopped_client_delays_nobody() {
                 }
             }
         });
+        let _ends = Ends(&stop);
         let mut other = Peer::start("busy client", place.path());
         assert_eq!(other.hear().as_deref(), Some("calling"));
         for _ in 0..5 {
@@ -358,7 +372,6 @@ fn a_stopped_client_delays_nobody() {
             thread::sleep(Duration::from_millis(2));
         }
         other.stop();
-        stop.store(true, Ordering::Relaxed);
     });
 }
 
@@ -445,6 +458,7 @@ fn a_scribbler_gets_errors_or_answers_and_nothing_else() {
                 }
                 counted
             });
+            let ends = Ends(&stop);
             while Instant::now() < until {
                 scribble(&file, words, &mut numbers);
                 thread::sleep(pause);
@@ -455,7 +469,7 @@ fn a_scribbler_gets_errors_or_answers_and_nothing_else() {
                 let _answer = late.call_timeout(b"late", Duration::from_millis(3));
             }
             assert!(start.elapsed() < LONG, "trial {trial}: opening was kept");
-            stop.store(true, Ordering::Relaxed);
+            drop(ends);
             calling.join().unwrap()
         });
         answers += counted[0];

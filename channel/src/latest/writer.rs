@@ -110,9 +110,10 @@ impl<T: Message> Writer<T> {
             return Ok(false);
         }
         let Some(name) = self.segment.name().map(ToString::to_string) else { return Ok(true) };
+        let memory = self.segment.try_clone_fd()?;
         let options = self.options.segment_options();
         drop(self);
-        Ok(Segment::discard_with(&name, &options)?)
+        Ok(Segment::discard_with(&name, &memory, &options)?)
     }
 
     /// The memory of the value, to hand it to other processes.

@@ -412,7 +412,9 @@ impl<A: Cargo> ClientEnd<A> {
             }
             let mut got = None;
             let mut ready = || {
-                got = inbox.look(Some(id));
+                if got.is_none() {
+                    got = inbox.look(Some(id));
+                }
                 got.is_some() || inbox.is_done(id) || caller.holder() != *server
             };
             let watches = watch.as_ref();

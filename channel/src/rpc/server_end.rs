@@ -90,7 +90,9 @@ impl ServerEnd {
             queue.rescan();
             let mut got = None;
             let mut ready = || {
-                got = pop(queue, *generation, share);
+                if got.is_none() {
+                    got = pop(queue, *generation, share);
+                }
                 got.is_some()
             };
             // Nobody's death ends the wait: clients come and go.

@@ -53,7 +53,7 @@
 //!
 //! # Not guaranteed
 //! A peer that writes where it should not can make others believe that somebody is there or gone, look at notices that
-//! are none, and oversleep by a slice. It can do no more.
+//! are none, oversleep by a slice, and write eight bytes into a pipe that they may open. It can do no more.
 
 use super::kernel::{Deadline, Kernel};
 use super::sleeper::{BellFlag, Patience, SleepOptions, SleepTally};
@@ -429,6 +429,8 @@ impl<K: Kernel, L: Trust> Attendance<K, L> {
             // ORD roster.event: Relaxed, before the flag is raised; who finds none waits for the next ring.
             word.store(value, Ordering::Relaxed);
         }
+        // ORD roster.event: Release -> `Caller::ring_pipe`; whoever sees a flag that is raised after this finds the address.
+        fence(Ordering::Release);
     }
 
     /// Announces a wait in a reactor, for the pipe that was [set](Self::set_event), and looks again: in place of
@@ -534,6 +536,8 @@ impl<K: Kernel, L: Trust> Caller<K, L> {
     #[cfg(all(feature = "std", not(loom)))]
     #[cold]
     fn ring_pipe(&mut self) -> Rung {
+        // ORD roster.event: Acquire <- `Attendance::set_event`; the flag that led here was seen before.
+        fence(Ordering::Acquire);
         // ORD roster.enter: Acquire <- `Roster::attend`; the event of this generation, or none yet.
         let state = self.state.load(Ordering::Acquire);
         // ORD roster.event: Relaxed, of another moment it leads to a pipe that is looked at, or none.

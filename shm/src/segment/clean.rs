@@ -20,11 +20,12 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::SystemTime;
 
+use rustix::fs::fstat;
 use rustix::io::{pread, retry_on_intr};
 
 use super::directory::Directory;
 use super::error::SegmentError;
-use super::map::Access;
+use super::map::{Access, Identity};
 use super::name::Name;
 use super::options::SegmentOptions;
 use super::stale::{Claim, PRESENCE, locked_in, remove};
@@ -156,10 +157,11 @@ impl Segment {
         Ok(all)
     }
 
-    /// Takes the name away from one segment, if nobody uses it any more; for whoever left it. Says whether it is gone.
+    /// Takes the name away from this memory, if nobody uses it any more; for whoever left it, and kept a descriptor. Says
+    /// whether the name does not stand for it any more.
     ///
     /// # Guarantees
-    /// As [`clean`](Self::clean).
+    /// As [`clean`](Self::clean); what has the name by now, if that is other memory, is left alone.
     ///
     /// # Errors
     /// As [`clean`](Self::clean), and [`SegmentError::Name`] if it is no name.
@@ -170,18 +172,34 @@ impl Segment {
     ///
     /// let place = tempfile::tempdir()?;
     /// let options = SegmentOptions::new().directory(place.path().join("segments"));
-    /// assert!(Segment::discard_with("never-was", &options)?);
+    /// let memory = Segment::anonymous(4096)?;
+    /// assert!(Segment::discard_with("never-had-it", &memory, &options)?);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn discard_with(name: &str, options: &SegmentOptions) -> Result<bool, SegmentError> {
+    pub fn discard_with(
+        name: &str,
+        memory: impl AsFd,
+        options: &SegmentOptions,
+    ) -> Result<bool, SegmentError> {
         let name = Name::new(name)?;
         let Some(directory) = Directory::existing(options)? else {
             return Ok(true);
         };
-        Ok(match judge(&directory, name, CleanMode::Remove)? {
-            None => true,
-            Some(found) => matches!(found.verdict, Verdict::Removed),
-        })
+        let identity = |fd: BorrowedFd<'_>| {
+            fstat(fd).map(|stat| Identity::of(&stat)).map_err(SegmentError::on("inspect the segment"))
+        };
+        let (found, fd) = match look(&directory, &name)? {
+            Some(seen) => seen,
+            None => return Ok(true),
+        };
+        if identity(fd.as_fd())? != identity(memory.as_fd())? {
+            return Ok(true);
+        }
+        if !matches!(found.verdict, Verdict::Stale) {
+            return Ok(false);
+        }
+        let removed = remove_stale(&directory, &name, &fd, found)?;
+        Ok(removed.is_none_or(|found| matches!(found.verdict, Verdict::Removed)))
     }
 }
 
