@@ -1,5 +1,12 @@
 //! Futures, in a runtime of tokio's and in one that is no more than a loop.
-#![allow(clippy::unwrap_used, reason = "tests may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::semicolon_if_nothing_returned,
+    reason = "tests may panic, with small numbers"
+)]
 
 use std::thread;
 use std::time::{Duration, Instant};

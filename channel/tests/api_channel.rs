@@ -1,4 +1,12 @@
 //! Channels of messages, between the threads of one process.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::semicolon_if_nothing_returned,
+    reason = "tests may panic, with small numbers"
+)]
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -1,5 +1,12 @@
 //! Publish and subscribe, between the threads of one process.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::semicolon_if_nothing_returned,
+    reason = "tests may panic, with small numbers"
+)]
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -125,7 +132,7 @@ fn overflow_is_what_the_publisher_chose() {
     let (_publisher, subscriber) =
         Options::new().capacity(4).overflow(Overflow::DropNewest).publish::<u64>().unwrap();
     let mut publisher = _publisher;
-    (0..100).for_each(|i| drop(publisher.publish(i)));
+    (0..100).for_each(|i| assert!(publisher.publish(i).is_ok()));
     assert_eq!(publisher.dropped() + publisher.published(), 100);
     drop(subscriber);
     let (i, publisher, _subscriber) = full(Overflow::DropOldest);

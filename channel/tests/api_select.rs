@@ -1,5 +1,12 @@
 //! Waiting for whichever of several ends is first.
-#![allow(clippy::unwrap_used, reason = "tests may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::semicolon_if_nothing_returned,
+    reason = "tests may panic, with small numbers"
+)]
 
 use std::io::Write;
 use std::os::fd::AsFd;

@@ -1,6 +1,13 @@
 //! Channels between processes: whoever is killed or stopped wherever, nothing that was sent is lost, nobody hangs, and
 //! everybody is told.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::semicolon_if_nothing_returned,
+    reason = "tests may panic, with small numbers"
+)]
 
 mod peer;
 

@@ -1,5 +1,12 @@
 //! Publish and subscribe between processes: nobody is held up by the dead, and who may only read cannot write.
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::semicolon_if_nothing_returned,
+    reason = "tests may panic, with small numbers"
+)]
 
 mod peer;
 
