@@ -8,7 +8,8 @@
 //! checker judges their histories. What the children need beside the structure lies in [control] words of a segment
 //! of their own.
 //!
-//! [Cells](cells) have a value and no messages: their rows are played beside the others.
+//! [Cells](cells) have a value and no messages: their rows are played beside the others, and so are those of the
+//! [patterns] of the message layer, which are opened by name.
 //!
 //! # Adding a structure
 //! Implement [`plan::Structure`] and add it to [`plan::STRUCTURES`].
@@ -37,6 +38,7 @@ pub(crate) mod message;
 mod mpsc;
 pub(crate) mod oracle;
 mod parent;
+mod patterns;
 mod pieces;
 mod pin;
 mod plan;
@@ -77,7 +79,7 @@ pub(crate) struct Args {
     payload: Vec<usize>,
     /// Only this structure; may be given several times
     #[arg(long, value_name = "NAME", value_parser = ["ring-fixed", "ring-bytes", "mpsc-fixed", "mpsc-bytes",
-          "mpsc-ordered", "mpsc-ordered-bytes", "cell"])]
+          "mpsc-ordered", "mpsc-ordered-bytes", "cell", "channel", "channel-bytes", "publish", "publish-lossy", "request"])]
     structure: Vec<String>,
     /// The file that is sent as byte records [default: this program]
     #[arg(long, value_name = "FILE")]
@@ -139,7 +141,7 @@ impl Args {
                 }
             }));
         }
-        let timed = timed(&plans) + self.cells()?.len();
+        let timed = timed(&plans) + self.cells()?.len() + self.patterns()?.len();
         let each = self.seconds.unwrap_or(SECONDS) / f64::from(u32::try_from(timed.max(1))?);
         for plan in plans.iter_mut().filter(|plan| plan.mode.is_timed()) {
             plan.limit = self.messages.map_or(Limit::Seconds(each), Limit::Messages);
@@ -173,6 +175,23 @@ impl Args {
     }
 }
 
+impl Args {
+    /// The rows of the message layer that were asked for: all that is timed, unless structures or sizes are asked for.
+    fn patterns(&self) -> Result<Vec<&'static patterns::Subject>> {
+        let named = |name: &str| self.structure.iter().any(|only| only == name);
+        let any = patterns::STRUCTURES.into_iter().any(named);
+        let sized = !self.payload.is_empty() || self.capacity.is_some();
+        let right = self.messages.is_none() && !sized && self.input.is_none() && self.twin.is_none();
+        ensure!(
+            right || !any,
+            "expected no --messages, --payload, --capacity or --input with patterns: they have a time"
+        );
+        let all = self.structure.is_empty() && self.fault.is_none();
+        let wanted = |subject: &&patterns::Subject| right && (all || named(subject.structure));
+        Ok(patterns::SUBJECTS.iter().filter(wanted).collect())
+    }
+}
+
 /// Runs all rows; `Ok(false)` if one is not verified.
 pub(crate) fn main(args: &Args, reporter: &mut Reporter) -> Result<bool> {
     let plans = args.plans()?;
@@ -187,15 +206,22 @@ pub(crate) fn main(args: &Args, reporter: &mut Reporter) -> Result<bool> {
         bar.suspend(|| reporter.row(&row))?;
     }
     bar.finish_and_clear();
-    let cells = args.cells()?;
+    let (cells, patterns) = (args.cells()?, args.patterns()?);
+    let each = args.seconds.unwrap_or(SECONDS) / (timed(&plans) + cells.len() + patterns.len()).max(1) as f64;
+    let (each, patience) = (Duration::from_secs_f64(each), Duration::from_millis(args.patience_ms));
     for subject in &cells {
-        let each = args.seconds.unwrap_or(SECONDS) / (timed(&plans) + cells.len()) as f64;
-        let row = subject.run(Duration::from_secs_f64(each), Duration::from_millis(args.patience_ms))?;
+        let row = subject.run(each, patience)?;
         row.complain();
         verified += usize::from(row.verified);
         reporter.row(&row)?;
     }
-    let all = plans.len() + cells.len();
+    for subject in &patterns {
+        let row = subject.run(each, patience, args.fault)?;
+        row.complain();
+        verified += usize::from(row.verified);
+        reporter.row(&row)?;
+    }
+    let all = plans.len() + cells.len() + patterns.len();
     reporter.note(&format!("{verified} rows verified, {} failed", all - verified))?;
     Ok(verified == all)
 }

@@ -299,7 +299,7 @@ impl<A: Cargo> ClientEnd<A> {
     #[cold]
     fn is_dead(&self) -> bool {
         match &self.watch {
-            Some(watch) => watch.state().is_gone(),
+            Some(watch) => watch.is_dead_hint() || watch.state().is_gone(),
             None => is_vacant(&self.leases, RoleId::CONSUMER),
         }
     }

@@ -132,6 +132,8 @@ pub(super) fn wait<K: Kernel, F: Flag, W: Watch<K>>(
             None => return Woken::Ready,
             Some(nap) => {
                 if ready() {
+                    // If it was a death that ended this nap, the others who sleep on that notice are woken here.
+                    let _passed_on = how.watch.gone();
                     tally.overslept += u64::from(nap == Nap::TimedOut);
                     return Woken::Ready;
                 }

@@ -82,10 +82,13 @@ impl DeathWatch {
     }
 
     /// Whether the notice says that the peer died. One load; a hint: its lease is the proof.
+    ///
+    /// The kernel wakes one of those who sleep on a notice; the first look that finds the peer dead wakes the others, by a
+    /// system call.
     #[inline]
     #[must_use]
     pub fn is_dead_hint(&self) -> bool {
-        self.state() == PeerState::Dead
+        self.state() == PeerState::Dead && self.is_gone()
     }
 
     /// Sleeps while the word at `place` is `expected` and the peer is there, but not longer than `timeout`. May

@@ -1,0 +1,261 @@
+//! The lives of the processes of a row: one gives messages until it is told to stop, one takes them until nobody gives
+//! any more.
+
+use std::thread::{sleep, yield_now};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use tidewire::{Kind, Options, Overflow};
+
+use super::board::{Board, Seat, Word};
+use super::ends::{Asking, BytesGiver, BytesTaker, Give, Given, Message, Take, Taken};
+use crate::report::complain;
+use crate::run::message::{MAX_SEQUENCE, name};
+use crate::run::oracle::Oracle;
+use crate::run::pin::{Cores, pin};
+use crate::run::plan::Fault;
+
+/// Messages between two looks at the orders, and between two counts of a taker.
+const LOOK: u64 = 64;
+/// A broken giver does wrong once in so many messages, the first time at this one; before that it does not end.
+const WRONG: (u64, u64) = (1000, 20);
+/// A slow subscriber naps once in so many messages, for so long.
+const NAP: (u64, Duration) = (8192, Duration::from_millis(1));
+
+/// How the messages travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pattern {
+    /// Of a plain type, over a lane for each sender.
+    Channel,
+    Bytes,
+    /// The publisher waits for the slowest.
+    Publish,
+    /// The publisher waits for nobody, and the second subscriber is slow.
+    PublishLossy,
+    Request,
+}
+
+/// All that the processes of a row must know.
+pub(super) struct Job {
+    pub(super) pattern: Pattern,
+    pub(super) givers: usize,
+    pub(super) takers: usize,
+    pub(super) options: Options,
+    pub(super) board: Board,
+    /// The clock of all of them.
+    pub(super) began: Instant,
+    pub(super) fault: Option<Fault>,
+    pub(super) patience: Duration,
+    pub(super) cores: Option<Cores>,
+}
+
+/// One of the processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Who {
+    Giver(usize),
+    Taker(usize),
+}
+
+/// What all processes of a row open; each row has a directory of its own.
+const NAME: &str = "row";
+
+impl Pattern {
+    /// Whether the only giver, or the only taker, creates what the others join, and cannot be done without.
+    pub(super) fn owner(self) -> Who {
+        match self {
+            Self::Publish | Self::PublishLossy => Who::Giver(0),
+            Self::Channel | Self::Bytes | Self::Request => Who::Taker(0),
+        }
+    }
+}
+
+impl Job {
+    /// The seat of a process.
+    pub(super) fn seat(&self, who: Who) -> Seat<'_> {
+        match who {
+            Who::Giver(number) => self.board.giver(number),
+            Who::Taker(number) => self.board.taker(number),
+        }
+    }
+
+    /// All processes, the owner first.
+    pub(super) fn all(&self) -> Vec<Who> {
+        let givers = (0..self.givers).map(Who::Giver);
+        let takers = (0..self.takers).map(Who::Taker);
+        match self.pattern.owner() {
+            Who::Giver(_) => givers.chain(takers).collect(),
+            Who::Taker(_) => takers.chain(givers).collect(),
+        }
+    }
+
+    /// Nanoseconds since the row began.
+    pub(super) fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// The life of a process. What goes wrong is said on standard error and in its seat.
+    pub(super) fn live(&self, who: Who) {
+        if let (Some(cores), 1, 1) = (&self.cores, self.givers, self.takers) {
+            let processor = match who {
+                Who::Giver(_) => cores.producers.first().copied(),
+                Who::Taker(_) => Some(cores.consumer),
+            };
+            // Where it is refused the row is only a slower one.
+            let _refused = processor.map(pin);
+        }
+        let lived = match who {
+            Who::Giver(number) => self.give(number),
+            Who::Taker(number) => self.take(number),
+        };
+        if let Err(error) = lived {
+            complain(&format!("{:?}, {who:?}: {error:#}", self.pattern));
+            self.seat(who).say(Word::Trouble, 1);
+        }
+    }
+
+    fn give(&self, number: usize) -> Result<()> {
+        let Self { options, patience, .. } = self;
+        match self.pattern {
+            Pattern::Channel => self.give_with(number, options.sender_in::<Message>(NAME, *patience)?),
+            Pattern::Bytes => self.give_with(number, BytesGiver(options.bytes_sender_in(NAME, *patience)?)),
+            Pattern::Publish => {
+                let options = options.clone().overflow(Overflow::Block);
+                self.give_with(number, options.publisher::<Message>(NAME)?)
+            }
+            Pattern::PublishLossy => self.give_with(number, options.publisher::<Message>(NAME)?),
+            Pattern::Request => {
+                self.give_with(number, Asking::new(options.client_in::<Message, Message>(NAME, *patience)?)?)
+            }
+        }
+    }
+
+    fn take(&self, number: usize) -> Result<()> {
+        let Self { options, patience, .. } = self;
+        match self.pattern {
+            Pattern::Channel => {
+                self.take_with(number, options.clone().kind(Kind::Lanes).receiver::<Message>(NAME)?)
+            }
+            Pattern::Bytes => {
+                let end = options.bytes_receiver(NAME)?;
+                self.take_with(number, BytesTaker { end, buffer: Vec::new() })
+            }
+            Pattern::Publish | Pattern::PublishLossy => {
+                self.take_with(number, options.subscriber_in::<Message>(NAME, *patience)?)
+            }
+            Pattern::Request => self.take_with(number, options.server::<Message, Message>(NAME)?),
+        }
+    }
+
+    /// Says that this process is there, and waits for the order to begin.
+    fn begin(&self, seat: Seat<'_>, met: bool) -> Result<Instant> {
+        ensure!(met, "expected all peers within {:?}, found some missing", self.patience);
+        seat.say(Word::Begun, 1);
+        while self.board.parent().said(Word::Go) == 0 {
+            yield_now();
+        }
+        Ok(Instant::now())
+    }
+
+    fn give_with<G: Give>(&self, number: usize, mut giver: G) -> Result<()> {
+        let seat = self.board.giver(number);
+        let met = giver.meet(self.takers, self.patience);
+        let begun = self.begin(seat, met)?;
+        let name = |sequence| name(u8::try_from(number).unwrap_or(u8::MAX), sequence);
+        let mut next = 0;
+        let mut told = false;
+        while !told && next < MAX_SEQUENCE / 2 {
+            // At least so many, on however slow a machine.
+            if next > 0 && next.is_multiple_of(LOOK) && self.board.parent().said(Word::Stop) != 0 {
+                break;
+            }
+            if let Some(fault) = self.fault.filter(|_| next % WRONG.0 == WRONG.1) {
+                let (instead, go_on) = fault.instead(next);
+                for (sequence, torn) in instead {
+                    told |= giver.give(name(sequence), torn)? == Given::Gone;
+                }
+                if go_on != next {
+                    next = go_on;
+                    seat.say(Word::Count, next);
+                    continue;
+                }
+            }
+            match giver.give(name(next), false)? {
+                Given::Done => {
+                    next += 1;
+                    seat.say(Word::Count, next);
+                }
+                Given::Gone => told = true,
+            }
+        }
+        if told {
+            seat.say(Word::Told, self.now());
+        }
+        seat.say(Word::Time, u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        seat.say(Word::Torn, giver.wrong_answers());
+        for (word, value) in
+            [Word::P50, Word::P99, Word::P999].into_iter().zip(giver.quantiles().into_iter().flatten())
+        {
+            seat.say(word, value);
+        }
+        if self.fault == Some(Fault::Stall) {
+            sleep(Duration::MAX);
+        }
+        let lie = if self.fault == Some(Fault::Lie) { WRONG.0 } else { 0 };
+        // Before it goes: whoever is told of that finds the total.
+        seat.say(Word::Total, next + lie + 1);
+        drop(giver);
+        Ok(())
+    }
+
+    fn take_with<T: Take>(&self, number: usize, mut taker: T) -> Result<()> {
+        let seat = self.board.taker(number);
+        let met = taker.meet(self.givers, self.patience);
+        let begun = self.begin(seat, met)?;
+        let slow = self.pattern == Pattern::PublishLossy && number > 0;
+        let mut oracle = Oracle::new(u8::try_from(self.givers)?);
+        let (mut received, mut bytes) = (0_u64, 0);
+        loop {
+            match taker.take(&mut oracle)? {
+                Taken::Got(length) => {
+                    received += 1;
+                    bytes += length;
+                    if received.is_multiple_of(LOOK) {
+                        seat.say(Word::Count, received);
+                    }
+                    if slow && received.is_multiple_of(NAP.0) {
+                        sleep(NAP.1);
+                    }
+                }
+                Taken::Gone => {
+                    seat.say(Word::Told, self.now());
+                    break;
+                }
+                Taken::Nothing if self.board.parent().said(Word::Over) != 0 => break,
+                Taken::Nothing => {}
+            }
+        }
+        seat.say(Word::Time, u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX));
+        for giver in 0..self.givers {
+            let from = self.board.giver(giver);
+            // One that was killed has acknowledged messages and no total.
+            let sent = from.said(Word::Total).checked_sub(1).unwrap_or_else(|| from.said(Word::Count));
+            let next = oracle.next(u8::try_from(giver)?);
+            seat.say_next(giver, next);
+            oracle.finish(u8::try_from(giver)?, sent);
+        }
+        let tally = oracle.tally();
+        for (word, value) in [
+            (Word::Received, tally.received),
+            (Word::Lost, tally.lost),
+            (Word::Duplicated, tally.duplicated),
+            (Word::Reordered, tally.reordered),
+            (Word::Torn, tally.torn),
+            (Word::Missed, taker.missed()),
+            (Word::Bytes, bytes),
+            (Word::Count, received),
+        ] {
+            seat.say(word, value);
+        }
+        Ok(())
+    }
+}
