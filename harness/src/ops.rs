@@ -14,7 +14,7 @@ pub(crate) use segment::{
     BYTES as SEGMENT_BYTES, NAME as SEGMENT_NAME, SegmentOperation, init as init_segment,
 };
 
-pub(crate) use seqlock::operation_of as cell_operation;
+pub(crate) use seqlock::{log_twins, operation_of as cell_operation};
 
 /// Every public operation of every structure.
 pub(crate) fn all() -> Vec<Box<dyn Operation>> {

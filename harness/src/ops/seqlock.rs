@@ -1,4 +1,4 @@
-//! The operations of the cells, stepped at every instruction.
+//! The operations of the cells, and in [`log`] those of the log, stepped at every instruction.
 //!
 //! Values follow from tags, and tags say who wrote: version `v` of what was [prepared](Operation::prepare) has the tag
 //! `v`, what others write has tags of their own. Whatever happens to a writer, readers must find the last complete
@@ -21,7 +21,10 @@ use crate::explore::{Act, Mode, Operation, Outcome, Role, Seen, Stage};
 
 mod acts;
 mod create;
+mod log;
 mod survivors;
+
+pub(crate) use log::cases as log_twins;
 
 /// Results of acts.
 const DONE: u64 = 1;
@@ -137,7 +140,7 @@ fn table<R: Rig>() -> Vec<Box<dyn Operation>> {
     rows.into_iter().map(|row| Box::new(row) as Box<dyn Operation>).collect()
 }
 
-/// The operations of all kinds of cells.
+/// The operations of all kinds of cells, and of the log.
 pub(super) fn operations() -> Vec<Box<dyn Operation>> {
     let tables = [
         table::<Plain<1>>(),
@@ -148,7 +151,7 @@ pub(super) fn operations() -> Vec<Box<dyn Operation>> {
         table::<Shared>(),
         table::<Classic>(),
     ];
-    tables.into_iter().flatten().collect()
+    tables.into_iter().flatten().chain(log::operations()).collect()
 }
 
 /// One operation of a kind of cells, by its name; for kinds that are not in the table.

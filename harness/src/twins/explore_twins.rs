@@ -11,6 +11,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::explore::{ExploreError, Finding, Mode, Operation, StepOptions, step};
+use crate::ops;
 use crate::report::complain;
 use crate::twins::{mpsc_twins, seqlock_twins};
 
@@ -107,11 +108,12 @@ pub(crate) fn twins(base: &StepOptions, out: &mut dyn FnMut(TwinRow)) -> Result<
     Ok(summary)
 }
 
-/// The twins of cells, and of queues with many producers.
+/// The twins of cells, of the log, and of queues with many producers.
 fn cells() -> impl Iterator<Item = Case> {
     let case =
         |(operation, mode, verdict): seqlock_twins::Case| Some(Case { operation: operation?, mode, verdict });
-    seqlock_twins::cases().into_iter().chain(mpsc_twins::cases()).filter_map(case)
+    let twins = seqlock_twins::cases().into_iter().chain(ops::log_twins()).chain(mpsc_twins::cases());
+    twins.filter_map(case)
 }
 
 /// Whether one mode finds a twin broken, and where first.
@@ -141,7 +143,7 @@ mod tests {
             rows.push((row.twin, row.checker, row.caught));
         })
         .unwrap();
-        assert_eq!(summary, TwinSummary { caught: 26, missed: 0 }, "{rows:?}");
-        assert_eq!(rows.len(), 26);
+        assert_eq!(summary, TwinSummary { caught: 29, missed: 0 }, "{rows:?}");
+        assert_eq!(rows.len(), 29);
     }
 }
