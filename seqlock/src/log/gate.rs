@@ -118,7 +118,8 @@ impl<T: Pod, L: Trust> Log<T, L> {
             }
             for gate in 0..layout.gates {
                 let word = owner(region, layout, gate);
-                if Owner::of(&word).is_some() != taken {
+                // In the second pass also those that were freed meanwhile.
+                if !taken && Owner::of(&word).is_some() {
                     continue;
                 }
                 require_writable(region, layout, gate)?;
