@@ -47,6 +47,8 @@ pub enum Calls {}
 /// Until the other side is there.
 const LONG: Duration = Duration::from_secs(60);
 const NAME: &str = "messages";
+/// Calls in flight.
+const CALLS: usize = 64;
 
 fn options<const W: usize>(link: &Link<'_>, kind: Kind, wait: Wait) -> Options {
     Options::new().directory(link.path()).kind(kind).wait(wait).capacity(capacity(W)).senders(4)
@@ -165,11 +167,11 @@ impl Requests for Calls {
 
     fn client<const W: usize>(link: &Link<'_>) -> anyhow::Result<CallsClient<W>> {
         link.await_made();
-        Ok(CallsClient(options::<W>(link, Kind::Lanes, Wait::Spin).client_in(NAME, LONG)?))
+        Ok(CallsClient(options::<W>(link, Kind::Lanes, Wait::Spin).capacity(CALLS).client_in(NAME, LONG)?))
     }
 
     fn server<const W: usize>(link: &Link<'_>) -> anyhow::Result<CallsServer<W>> {
-        let server = options::<W>(link, Kind::Lanes, Wait::Spin).server(NAME)?;
+        let server = options::<W>(link, Kind::Lanes, Wait::Spin).capacity(CALLS).server(NAME)?;
         link.made();
         Ok(CallsServer(server))
     }
