@@ -68,4 +68,3 @@ pub use role::Owner;
 #[cfg(all(doctest, feature = "std"))]
 #[doc = include_str!("../README.md")]
 mod readme {}
-
