@@ -95,6 +95,7 @@ fn leave_alone(victim: &Child, progress: &Progress) {
 
 fn describe(how: &str, subject: &Subject, arena: &Arena, progress: &Progress) -> String {
     let words = subject.targets.positions.iter().flat_map(|(a, b)| [a, b]).chain(subject.targets.control);
+    // ORD advice: Relaxed, numbers for people.
     let words: Vec<String> = words
         .map(|offset| format!("[{offset}] = {:#x}", arena.word(*offset).load(Ordering::Relaxed)))
         .collect();
@@ -121,6 +122,7 @@ fn watch(
     loop {
         sleep(POLL);
         if start.elapsed() >= duration {
+            // ORD progress.stop: Release -> the victim's and the hostile's look; hands over nothing.
             progress.stop.store(1, Ordering::Release);
         }
         let ended = victim.ended()?;
@@ -132,6 +134,7 @@ fn watch(
         if let Some(status) = ended {
             return Ok(judge(status, progress));
         }
+        // ORD progress.beat: Acquire <- the victim's beat; what it wrote of its act before.
         let (beat, spent) = (progress.beat.load(Ordering::Acquire), victim.processor_time());
         if beat != last.0 {
             last = (beat, spent, Instant::now());

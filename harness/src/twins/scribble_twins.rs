@@ -122,6 +122,7 @@ fn place(position: u64) -> usize {
 
 impl Popper {
     fn frame(&self) -> u64 {
+        // ORD scribble.tail: Relaxed, behind the tail that was acquired.
         self.arena.word(place(self.head)).load(Ordering::Relaxed)
     }
 
@@ -134,6 +135,7 @@ impl Popper {
 
     fn pop(&mut self, dice: &mut Dice, tally: &mut Tally<'_>) {
         tally.act(Act::Pop);
+        // ORD scribble.tail: Acquire <- the hostile's stores; what it claims to have published.
         let tail = self.arena.word(TAIL).load(Ordering::Acquire);
         let window = tail.wrapping_sub(self.head);
         if window > CAPACITY || !tail.is_multiple_of(8) {
@@ -161,6 +163,7 @@ impl Popper {
             len = self.frame() & u64::from(u32::MAX);
         }
         self.take(len);
+        // ORD scribble.head: Release -> the hostile's loads; as a ring would.
         self.arena.word(HEAD).store(self.head, Ordering::Release);
     }
 
