@@ -96,12 +96,7 @@ impl<T: Message> Future for Sending<'_, T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { sender, value } = self.get_mut();
-        let value = *value;
-        if sender.end.overflow != Overflow::Block {
-            return Poll::Ready(sender.send(value));
-        }
-        let sent = sender.end.poll_send(cx, &mut |sink: &mut Sink<T>| sink.push(&value));
-        sent.map_err(|error: TrySendError<()>| error.map(|()| value).into())
+        sender.poll_send(cx, *value)
     }
 }
 
@@ -197,6 +192,18 @@ impl<T: Message> Receiver<T> {
 }
 
 impl<T: Message> Sender<T> {
+    /// One poll of [`send_async`](Self::send_async), for futures and sinks by hand.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn poll_send(&mut self, cx: &mut Context<'_>, value: T) -> Poll<Result<(), SendError<T>>> {
+        if self.end.overflow != Overflow::Block {
+            return Poll::Ready(self.send(value));
+        }
+        let sent = self.end.poll_send(cx, &mut |sink: &mut Sink<T>| sink.push(&value));
+        sent.map_err(|error: TrySendError<()>| error.map(|()| value).into())
+    }
+
     /// As [`send`](Self::send), for async code in any runtime. The death of the receiver ends the same await.
     ///
     /// # Guarantees

@@ -67,6 +67,7 @@
 //! - On anything but Linux.
 //!
 //! # Features
+//! - `futures`: receivers and subscribers as streams, senders as sinks.
 //! - `serde`: `serde_receiver` and `serde_sender`, for messages of any type that serde can write and read.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -96,6 +97,8 @@ mod send;
 #[cfg(feature = "serde")]
 mod serde_channel;
 mod stream;
+#[cfg(feature = "futures")]
+mod stream_sink;
 mod typed;
 
 pub use bytes::{BytesReceiver, BytesSender, Writing, bytes_receiver, bytes_sender};
@@ -118,6 +121,8 @@ pub use select::{Descriptor, Endpoint, Select, Timer};
 #[cfg(feature = "serde")]
 pub use serde_channel::{DecodeError, EncodeError, SerdeReceiver, SerdeSender, serde_receiver, serde_sender};
 pub use stream::{StreamReader, StreamWriter};
+#[cfg(feature = "futures")]
+pub use stream_sink::{Messages, Outgoing, Published};
 pub use tidewire_derive::Message;
 pub use tidewire_seqlock::Corrupt as CorruptValue;
 pub use tidewire_shm as shm;

@@ -142,3 +142,31 @@ fn whichever_future_is_first_wins_and_the_other_takes_nothing() {
     });
     assert!(a.try_recv().is_err() && b.try_recv().is_err());
 }
+
+#[cfg(feature = "futures")]
+#[test]
+fn streams_and_sinks_carry_everything_and_end() {
+    use futures_lite::StreamExt;
+    use futures_sink::Sink;
+    use std::pin::Pin;
+
+    let (mut tx, mut rx) = Options::new().capacity(2).channel::<u64>().unwrap();
+    let sender = thread::spawn(move || {
+        let mut sink = tx.sink();
+        for i in 0..200 {
+            block_on(std::future::poll_fn(|cx| Pin::new(&mut sink).poll_ready(cx))).unwrap();
+            Pin::new(&mut sink).start_send(i).unwrap();
+            assert!(matches!(Pin::new(&mut sink).start_send(999), Err(SendError::Full(999))));
+        }
+        block_on(std::future::poll_fn(|cx| Pin::new(&mut sink).poll_close(cx))).unwrap();
+    });
+    let got: Vec<u64> = block_on(rx.stream().map(Result::unwrap).collect());
+    assert_eq!(got, (0..200).collect::<Vec<_>>());
+    sender.join().unwrap();
+
+    let (mut publisher, mut subscriber) = Options::new().publish::<u64>().unwrap();
+    (0..5).for_each(|i| assert_eq!(publisher.publish(i).unwrap(), i + 1));
+    drop(publisher);
+    let got: Vec<u64> = block_on(subscriber.stream().map(Result::unwrap).collect());
+    assert_eq!(got, [0, 1, 2, 3, 4]);
+}

@@ -155,8 +155,11 @@ fn layers(root: &Path, budget: Budget) -> Result<Vec<Layer>> {
         command
     };
     let packages = LIBRARIES.map(|package| ["-p", package]).concat();
-    let units = [&packages[..], &["-p", "tidewire", "-p", "tidewire-derive", "--features", "tidewire/serde"]]
-        .concat();
+    let units = [
+        &packages[..],
+        &["-p", "tidewire", "-p", "tidewire-derive", "--features", "tidewire/futures,tidewire/serde"],
+    ]
+    .concat();
     let seconds = |n: u64| n.to_string();
     let step: &[&str] = if budget.complete { &["step", "--complete"] } else { &["step"] };
     let layer = |name, command, count| Layer { name, command, count };
