@@ -9,7 +9,7 @@ use crate::byte_queue::{self, ByteSink, ByteSource, Place};
 use crate::error::{
     OpenError, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
 };
-use crate::ground::{Ground, Plan};
+use crate::ground::{Ground, Plan, take_a_place};
 use crate::info::{self, SenderInfo};
 use crate::options::{Options, Wait};
 use crate::receive::ReceiveEnd;
@@ -54,7 +54,7 @@ impl Options {
     /// # Errors
     /// As [`sender`](Self::sender).
     pub fn bytes_sender(&self, name: &str) -> Result<BytesSender, OpenError> {
-        BytesSender::on(plan(self)?.find(name)?, self)
+        take_a_place(|| BytesSender::on(plan(self)?.find(name)?, self))
     }
 
     /// A sending end of a channel of bytes; else as [`sender_in`](Self::sender_in).

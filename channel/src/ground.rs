@@ -17,6 +17,17 @@ use crate::options::Options;
 const ATTEMPTS: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(1);
 
+/// Tries a few times to take one of several places: whoever frees that of a dead one has it for a moment.
+pub(crate) fn take_a_place<R>(mut open: impl FnMut() -> Result<R, OpenError>) -> Result<R, OpenError> {
+    for _ in 0..3 {
+        match open() {
+            Err(OpenError::Exhausted { .. }) => std::thread::sleep(PAUSE),
+            done => return done,
+        }
+    }
+    open()
+}
+
 /// What a pattern is, as its creator writes it and all others compare it.
 pub(crate) struct Plan<'p> {
     /// The kind of the composite.

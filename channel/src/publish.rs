@@ -11,7 +11,7 @@ use tidewire_shm::{Region, RoleId, Segment, SegmentLeases, Untrusted};
 
 use crate::company::OWNER;
 use crate::error::OpenError;
-use crate::ground::Plan;
+use crate::ground::{Plan, take_a_place};
 use crate::message::Message;
 use crate::options::{Options, Overflow};
 use crate::queue::{cannot, is_vacant};
@@ -106,7 +106,7 @@ impl Options {
     /// # Errors
     /// As [`subscriber`](crate::subscriber()).
     pub fn subscriber<T: Message>(&self, name: &str) -> Result<Subscriber<T>, OpenError> {
-        Subscriber::on(plan::<T>(self)?.find(name)?, self)
+        take_a_place(|| Subscriber::on(plan::<T>(self)?.find(name)?, self))
     }
 
     /// As [`subscriber`](Self::subscriber), and waits as long for somebody who publishes.

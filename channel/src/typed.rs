@@ -9,7 +9,7 @@ use tidewire_shm::{Segment, SegmentOptions};
 use crate::error::{
     OpenError, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
 };
-use crate::ground::{Ground, Plan};
+use crate::ground::{Ground, Plan, take_a_place};
 use crate::info::{self, SenderInfo};
 use crate::message::Message;
 use crate::options::{Kind, Options, Overflow, Wait};
@@ -148,7 +148,7 @@ impl Options {
     /// # Errors
     /// As [`sender`](crate::sender()).
     pub fn sender<T: Message>(&self, name: &str) -> Result<Sender<T>, OpenError> {
-        Sender::on(plan::<T>(self)?.find(name)?, self)
+        take_a_place(|| Sender::on(plan::<T>(self)?.find(name)?, self))
     }
 
     /// As [`sender`](Self::sender), and waits as long for somebody who receives: a sender may start before its receiver.
