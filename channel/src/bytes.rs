@@ -9,7 +9,7 @@ use crate::byte_queue::{self, ByteSink, ByteSource, Place};
 use crate::error::{
     OpenError, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
 };
-use crate::ground::{Ground, Plan, take_a_place};
+use crate::ground::{Ground, Plan, own, take_a_place};
 use crate::info::{self, SenderInfo};
 use crate::options::{Options, Wait};
 use crate::receive::ReceiveEnd;
@@ -46,7 +46,10 @@ impl Options {
     /// # Errors
     /// As [`receiver`](Self::receiver).
     pub fn bytes_receiver(&self, name: &str) -> Result<BytesReceiver, OpenError> {
-        BytesReceiver::on(plan(self)?.join(name, &mut fill(self))?, self)
+        own(self, |options| {
+            let ground = plan(options)?.join(name, &mut fill(options))?;
+            Ok((ground.adopted, BytesReceiver::on(ground, options)))
+        })
     }
 
     /// A sending end of a channel of bytes; else as [`sender`](Self::sender).

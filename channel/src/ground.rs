@@ -17,6 +17,20 @@ use crate::options::Options;
 const ATTEMPTS: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(1);
 
+/// Opens what lies under a name as its owner. What was left by others who are all gone, and cannot be used, is begun anew.
+pub(crate) fn own<R>(
+    options: &Options,
+    open: impl Fn(&Options) -> Result<(bool, Result<R, OpenError>), OpenError>,
+) -> Result<R, OpenError> {
+    match open(options)? {
+        // Nobody is there whom it could serve, and a role that somebody takes at this moment is no fault of the memory.
+        (true, Err(error)) if !matches!(error, OpenError::Taken { .. } | OpenError::Lease(_)) => {
+            open(&options.clone().stale(StalePolicy::Recreate))?.1
+        }
+        (_, opened) => opened,
+    }
+}
+
 /// Tries a few times to take one of several places: whoever frees that of a dead one has it for a moment.
 pub(crate) fn take_a_place<R>(mut open: impl FnMut() -> Result<R, OpenError>) -> Result<R, OpenError> {
     for _ in 0..3 {
@@ -53,6 +67,8 @@ pub(crate) struct Ground {
     pub(crate) roster: Roster<Untrusted>,
     pub(crate) parts: Vec<Region<Untrusted>>,
     pub(crate) mark: ForkMark,
+    /// Whether it was found without anybody in it.
+    pub(crate) adopted: bool,
 }
 
 impl std::fmt::Debug for Ground {
@@ -126,9 +142,15 @@ impl Plan<'_> {
                 (Err(error), None) => return Err(error.into()),
             };
             let adopted = joined.arrival == Arrival::Adopted;
-            match self.open(joined.segment, Some(joined.presence)) {
+            match self.open(joined.segment, Some(joined.presence)).map(|ground| Ground { adopted, ..ground })
+            {
                 // Nobody is there whom it could serve.
-                Err(OpenError::Incompatible(_) | OpenError::Types { .. }) if adopted => {
+                Err(
+                    OpenError::Incompatible(_)
+                    | OpenError::Types { .. }
+                    | OpenError::Bell(_)
+                    | OpenError::Options { .. },
+                ) if adopted => {
                     policy = StalePolicy::Recreate;
                 }
                 done => return done,
@@ -160,7 +182,8 @@ impl Plan<'_> {
         let roster = Roster::open(region, entries)?;
         let leases = Arc::new(segment.leases()?);
         let mark = ForkMark::here()?;
-        Ok(Ground { segment, leases, presence, numbers: found.numbers, roster, parts: behind, mark })
+        let (numbers, adopted) = (found.numbers, false);
+        Ok(Ground { segment, leases, presence, numbers, roster, parts: behind, mark, adopted })
     }
 
     /// Opens what somebody else created under a name, if its owner is there.

@@ -11,7 +11,7 @@ use tidewire_shm::{Region, RoleId, Segment, SegmentLeases, Untrusted};
 
 use crate::company::OWNER;
 use crate::error::OpenError;
-use crate::ground::{Plan, take_a_place};
+use crate::ground::{Plan, own, take_a_place};
 use crate::message::Message;
 use crate::options::{Options, Overflow};
 use crate::queue::{cannot, is_vacant};
@@ -97,7 +97,10 @@ impl Options {
     /// # Errors
     /// As [`publisher`](crate::publisher()); [`OpenError::Options`] if what was chosen cannot be.
     pub fn publisher<T: Message>(&self, name: &str) -> Result<Publisher<T>, OpenError> {
-        Publisher::on(plan::<T>(self)?.join(name, &mut fill::<T>(self))?, self)
+        own(self, |options| {
+            let ground = plan::<T>(options)?.join(name, &mut fill::<T>(options))?;
+            Ok((ground.adopted, Publisher::on(ground, options)))
+        })
     }
 
     /// As [`subscriber`](crate::subscriber()), with these options, of which [`history`](Self::history), how to wait, and the

@@ -9,7 +9,7 @@ use tidewire_shm::{Segment, SegmentOptions};
 use crate::error::{
     OpenError, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
 };
-use crate::ground::{Ground, Plan, take_a_place};
+use crate::ground::{Ground, Plan, own, take_a_place};
 use crate::info::{self, SenderInfo};
 use crate::message::Message;
 use crate::options::{Kind, Options, Overflow, Wait};
@@ -139,8 +139,10 @@ impl Options {
     /// # Errors
     /// As [`receiver`](crate::receiver()); [`OpenError::Options`] if what was chosen cannot be.
     pub fn receiver<T: Message>(&self, name: &str) -> Result<Receiver<T>, OpenError> {
-        let ground = plan::<T>(self)?.join(name, &mut fill::<T>(self))?;
-        Receiver::on(ground, self)
+        own(self, |options| {
+            let ground = plan::<T>(options)?.join(name, &mut fill::<T>(options))?;
+            Ok((ground.adopted, Receiver::on(ground, options)))
+        })
     }
 
     /// As [`sender`](crate::sender()), with these options, of which how to wait and the directory matter.

@@ -284,6 +284,31 @@ fn regress_what_was_sent_waits_for_the_next_receiver_when_everybody_left() {
     }
 }
 
+/// What a peer that lies left in front of the queues: anything at all.
+#[test]
+fn regress_spoilt_memory_that_nobody_uses_is_begun_anew() {
+    use std::os::unix::fs::FileExt;
+    let (place, options) = in_a_directory();
+    for offset in (128..8192).step_by(8) {
+        let mut rx = options.receiver::<u64>("spoilt").unwrap();
+        let mut tx = options.sender::<u64>("spoilt").unwrap();
+        tx.send(1).unwrap();
+        if offset == 128 {
+            assert_eq!(rx.try_recv(), Ok(1));
+            tx.send(1).unwrap();
+        }
+        drop(rx);
+        drop(tx);
+        let file = place.path().join("segments").join("spoilt");
+        let file = std::fs::File::options().write(true).open(file).expect("what was sent keeps the name");
+        file.write_all_at(&[0xa5; 8], offset).unwrap();
+        let mut rx = options.receiver::<u64>("spoilt").unwrap();
+        let mut tx = options.sender::<u64>("spoilt").unwrap();
+        tx.send(2).unwrap();
+        assert_eq!(rx.drain().last(), Some(2), "a word at {offset}");
+    }
+}
+
 #[test]
 fn another_receiver_goes_on_and_its_senders_stay() {
     for kind in KINDS {

@@ -146,8 +146,12 @@ impl<L: Trust> Roster<L> {
     pub fn open(region: Region<L>, entries: u32) -> Result<Self, BellError> {
         let mut roster = Self { region, entries, mode: BellMode::Fence };
         roster.check()?;
-        if entries > 0 {
-            roster.mode = roster.bell(0)?.mode();
+        for index in 0..entries {
+            // All of them, so that whoever adopts memory knows that each end can be opened.
+            let bell = roster.bell(index)?;
+            if index == 0 {
+                roster.mode = bell.mode();
+            }
         }
         Ok(roster)
     }
