@@ -220,9 +220,13 @@ fn run(lane: &Lane, root: &Path) -> Result<LayerOutcome> {
     if !passed {
         let lines: Vec<&str> = said.lines().collect();
         let tail = lines.get(lines.len().saturating_sub(TAIL)..).unwrap_or_default();
+        // What a test says of its failure stands far in front of the end.
+        let panics = lines.iter().enumerate().filter(|(_, line)| line.contains("panicked at"));
+        let why: Vec<&str> = panics.flat_map(|(at, _)| lines.iter().skip(at).take(4).copied()).collect();
+        let why = why.get(..why.len().min(TAIL)).unwrap_or_default().join("\n");
         let wanted =
             lane.wanted.map(|report| format!("; expected a report of \"{report}\"")).unwrap_or_default();
-        complain(&format!("{}\n{name}: ended with {}{wanted}", tail.join("\n"), output.status));
+        complain(&format!("{}\n{why}\n{name}: ended with {}{wanted}", tail.join("\n"), output.status));
     }
     Ok(LayerOutcome { name, cases, seconds: start.elapsed().as_secs_f64(), passed })
 }
