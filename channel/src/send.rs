@@ -120,6 +120,9 @@ impl<I: Inlet> SendEnd<I> {
     /// Whether the receiver is gone, as far as its notice says, or its lease if there is none.
     #[cold]
     fn is_alone(&self) -> bool {
+        if self.watch.as_ref().is_some_and(DeathWatch::is_dead_hint) {
+            return true;
+        }
         match self.watch.as_ref().map(DeathWatch::state) {
             Some(PeerState::Dead) => true,
             // One that is about to end may still receive: its lease is the proof.

@@ -255,7 +255,7 @@ pub(crate) fn single_queue(
 /// - Every message that a sender was told is sent arrives, once, whole, and in the order of that sender; also if the sender
 ///   is killed right after, and also if this end dies and another goes on: what it had not been given is given to that
 ///   one, and the last ones of each sender possibly again.
-/// - A wait ends within a millisecond, as an error, when the last sender is gone or dead; all that was sent comes first.
+/// - A wait ends, mostly within a millisecond, as an error, when the last sender is gone or dead; all that was sent comes first.
 /// - While messages are there, no system call, no allocation and no lock.
 /// - A peer may write anything anywhere: this end returns what the peer made up, or says [`Corrupt`](crate::Corrupt).
 pub struct Receiver<T: Message> {
@@ -436,7 +436,7 @@ impl<T: Message> Iterator for Drain<'_, T> {
 ///
 /// # Guarantees
 /// - A message is sent, or given back with the reason, or dropped and counted if the channel was made so.
-/// - A wait for room ends within a millisecond, as an error, when the receiver is gone or dead; or goes on when another
+/// - A wait for room ends, mostly within a millisecond, as an error, when the receiver is gone or dead; or goes on when another
 ///   receiver takes its place.
 /// - While there is room and the receiver is awake, no system call, no allocation and no lock.
 /// - No other sender can delay this one, but for room in a channel of [one order](Kind::Ordered).

@@ -48,7 +48,7 @@ enum Source<T: Message> {
 /// # Guarantees
 /// - Every message that was published since it came (and before, as far as [history](Options::history) was asked for and kept) is
 ///   received in order, or counted in [`missed`](Self::missed): nothing else.
-/// - A wait ends within a millisecond, as an error, when the publisher is gone or dead; all that it published comes first.
+/// - A wait ends, mostly within a millisecond, as an error, when the publisher is gone or dead; all that it published comes first.
 /// - It delays nobody, unless the publication was made to wait.
 /// - While messages are there, no system call, no allocation and no lock.
 pub struct Subscriber<T: Message> {

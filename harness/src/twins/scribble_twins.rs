@@ -199,6 +199,8 @@ impl SharedTail {
 
     fn push(&self, dice: &mut Dice, tally: &mut Tally<'_>) {
         tally.act(Act::Push);
+        // ORD scribble.head: Acquire <- the hostile's stores; what it claims to have consumed.
+        // ORD scribble.tail: Relaxed, its own word as it may have been spoilt.
         let head = self.arena.word(HEAD).load(Ordering::Acquire);
         let checked = self.arena.word(TAIL).load(Ordering::Relaxed);
         let len = 8 * dice.below(9);
@@ -208,6 +210,7 @@ impl SharedTail {
             tally.corrupt();
             return reset(&self.arena, dice, CAPACITY, 8, (TAIL, HEAD));
         }
+        // ORD scribble.tail: Relaxed, read again: that is the flaw.
         let tail = self.arena.word(TAIL).load(Ordering::Relaxed);
         let to = self.arena.address(place(tail));
         // SAFETY: none where the tail has changed since it was checked: that is what the harness must notice.
