@@ -83,7 +83,7 @@ impl ByteSource {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn pop_into(&mut self, to: &mut [u8]) -> Popped<usize> {
         match self {
             Self::Lanes(queue) => match queue.pop_into(to) {
@@ -103,7 +103,7 @@ impl ByteSource {
     }
 
     /// Into a buffer that is made as long as the message is.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn pop_to(&mut self, to: &mut Vec<u8>) -> Popped<usize> {
         // The length of a record was validated once, and bounds what is copied.
         match self {
@@ -136,7 +136,7 @@ impl ByteSource {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn got(to: &mut Vec<u8>, len: usize, copy: impl FnOnce(&mut [u8]) -> bool) -> Popped<usize> {
     to.resize(len, 0);
     if copy(to) { Popped::Got(len) } else { Popped::TooSmall(len) }
@@ -232,7 +232,7 @@ impl ByteSink {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, record: &[u8]) -> Pushed {
         match self {
             Self::Lanes(queue, _) => pushed(queue.push(record)),
@@ -249,7 +249,7 @@ impl ByteSink {
 
     /// Lets `fill` write a message of up to `len` bytes where it will be read; it says how many it is. Where there is one
     /// order over all senders, it writes elsewhere first.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push_with(&mut self, len: usize, fill: &mut dyn FnMut(&mut dyn Place) -> usize) -> Pushed {
         match self {
             Self::Lanes(queue, _) => match queue.reserve(len) {
@@ -358,7 +358,7 @@ impl Inlet for ByteSink {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn pushed(result: Result<(), tidewire_ring::RecordPushError>) -> Pushed {
     match result {
         Ok(()) => Pushed::Done,

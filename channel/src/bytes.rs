@@ -12,6 +12,7 @@ use crate::error::{
 use crate::ground::{Ground, Plan, own, take_a_place};
 use crate::info::{self, SenderInfo};
 use crate::options::{Options, Wait};
+use crate::queue::{Popped, Pushed};
 use crate::receive::ReceiveEnd;
 use crate::rest::Until;
 use crate::send::{DROPPED, Offered, SendEnd, WAITED};
@@ -174,7 +175,11 @@ impl BytesReceiver {
     /// # Errors
     /// As [`try_recv`](Self::try_recv).
     pub fn try_recv_to(&mut self, to: &mut Vec<u8>) -> Result<usize, TryRecvError> {
-        self.end.try_take(|source| source.pop_to(to))
+        self.end.prepare()?;
+        match self.end.outlet.pop_to(to) {
+            Popped::Got(len) => Ok(len),
+            first => self.end.settle(first, |source| source.pop_to(to)),
+        }
     }
 
     /// Takes a message if there is one, into a buffer of a fixed length; says how long it is.
@@ -182,7 +187,11 @@ impl BytesReceiver {
     /// # Errors
     /// As [`try_recv`](Self::try_recv), and [`TryRecvError::BufferTooSmall`]; then the message is the next to be received.
     pub fn try_recv_into(&mut self, to: &mut [u8]) -> Result<usize, TryRecvError> {
-        self.end.try_take(|source| source.pop_into(to))
+        self.end.prepare()?;
+        match self.end.outlet.pop_into(to) {
+            Popped::Got(len) => Ok(len),
+            first => self.end.settle(first, |source| source.pop_into(to)),
+        }
     }
 
     /// Waits for a message.
@@ -200,7 +209,10 @@ impl BytesReceiver {
     /// # Errors
     /// As [`recv`](Self::recv).
     pub fn recv_to(&mut self, to: &mut Vec<u8>) -> Result<usize, RecvError> {
-        Ok(self.end.take(Until::NEVER, |source| source.pop_to(to))?)
+        match self.try_recv_to(to) {
+            Err(TryRecvError::Empty) => Ok(self.end.take(Until::NEVER, |source| source.pop_to(to))?),
+            other => Ok(other.map_err(RecvTimeoutError::from_try)?),
+        }
     }
 
     /// Waits for a message, into a buffer of a fixed length; says how long it is.
@@ -208,7 +220,10 @@ impl BytesReceiver {
     /// # Errors
     /// As [`recv`](Self::recv), and [`RecvError::BufferTooSmall`]; then the message is the next to be received.
     pub fn recv_into(&mut self, to: &mut [u8]) -> Result<usize, RecvError> {
-        Ok(self.end.take(Until::NEVER, |source| source.pop_into(to))?)
+        match self.try_recv_into(to) {
+            Err(TryRecvError::Empty) => Ok(self.end.take(Until::NEVER, |source| source.pop_into(to))?),
+            other => Ok(other.map_err(RecvTimeoutError::from_try)?),
+        }
     }
 
     /// Waits for a message, but not longer than `time`.
@@ -344,6 +359,9 @@ impl BytesSender {
     /// As [`Sender::try_send`](crate::Sender::try_send), and [`TrySendError::TooLong`].
     #[inline]
     pub fn try_send(&mut self, message: &[u8]) -> Result<(), TrySendError<()>> {
+        if self.sends_at_once(message) {
+            return Ok(());
+        }
         match self.end.offer(&mut |sink: &mut ByteSink| sink.push(message)) {
             Offered::Sent => Ok(()),
             Offered::Full => Err(TrySendError::Full(())),
@@ -357,7 +375,20 @@ impl BytesSender {
     /// As [`Sender::send`](crate::Sender::send), and [`SendError::TooLong`].
     #[inline]
     pub fn send(&mut self, message: &[u8]) -> Result<(), SendError<()>> {
+        if self.sends_at_once(message) {
+            return Ok(());
+        }
         self.end.send(|sink| sink.push(message))
+    }
+
+    /// The hot path: true if that was all. If not, nothing is changed, and the ways around it try again.
+    #[inline(always)]
+    fn sends_at_once(&mut self, message: &[u8]) -> bool {
+        let sent = self.end.is_open() && matches!(self.end.inlet.push(message), Pushed::Done);
+        if sent {
+            self.end.ring();
+        }
+        sent
     }
 
     /// Sends a message of up to `most` bytes that `write` writes where it will be read, without a copy in between; `write`

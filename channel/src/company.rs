@@ -75,7 +75,7 @@ impl Company {
     }
 
     /// Whether somebody waits, after something was published that concerns all. One load if nobody does.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_awaited(&self) -> bool {
         self.hands.any()
     }

@@ -139,7 +139,7 @@ impl<T: Message> Source<T> {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn pop(&mut self) -> Popped<T> {
         match self {
             Self::Lanes(queue) => match queue.pop() {
@@ -161,7 +161,7 @@ impl<T: Message> Source<T> {
     }
 
     /// For messages that are too large to return by value.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn pop_to(&mut self, to: &mut T) -> Popped<()> {
         match self {
             Self::Lanes(queue) => match queue.pop_to(to) {
@@ -182,7 +182,7 @@ impl<T: Message> Source<T> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn pop_into(&mut self, to: &mut [T]) -> Popped<usize> {
         match self {
             Self::Lanes(queue) => match queue.pop_into(to) {
@@ -285,7 +285,7 @@ impl<T: Message> Sink<T> {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push(&mut self, value: &T) -> Pushed {
         match self {
             Self::Lanes(queue, _) => pushed(queue.push_from(value)),
@@ -295,7 +295,7 @@ impl<T: Message> Sink<T> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push_slice(&mut self, values: &[T]) -> Pushed {
         match self {
             Self::Lanes(queue, _) => pushed(queue.push_slice(values)),
@@ -359,7 +359,7 @@ impl<T: Message> Inlet for Sink<T> {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn pushed(result: Result<(), tidewire_ring::PushError>) -> Pushed {
     match result {
         Ok(()) => Pushed::Done,
@@ -368,7 +368,7 @@ fn pushed(result: Result<(), tidewire_ring::PushError>) -> Pushed {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn ordered_pushed(result: Result<(), ordered::PushError>) -> Pushed {
     match result {
         Ok(()) => Pushed::Done,

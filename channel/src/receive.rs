@@ -70,17 +70,34 @@ impl<O: Outlet> ReceiveEnd<O> {
     }
 
     /// One attempt.
-    #[inline]
     pub(crate) fn try_take<R>(
         &mut self,
         mut pop: impl FnMut(&mut O) -> Popped<R>,
     ) -> Result<R, TryRecvError> {
+        self.prepare()?;
+        let first = pop(&mut self.outlet);
+        self.settle(first, pop)
+    }
+
+    /// Before a look at the queue. In line with the caller's look, as the closures are not, this is the hot path; a look
+    /// that finds nothing is [settled](Self::settle).
+    #[inline(always)]
+    pub(crate) fn prepare(&mut self) -> Result<(), TryRecvError> {
         if self.mark.is_forked_child() {
             return Err(TryRecvError::ForkedChild);
         }
         // Before, not after: what this call hands out is released by a later one.
         self.make_room();
-        match pop(&mut self.outlet) {
+        Ok(())
+    }
+
+    /// What the first look comes to, and another one if it has to be.
+    pub(crate) fn settle<R>(
+        &mut self,
+        first: Popped<R>,
+        mut pop: impl FnMut(&mut O) -> Popped<R>,
+    ) -> Result<R, TryRecvError> {
+        match first {
             Popped::Got(got) => Ok(got),
             Popped::Empty => self.try_again(&mut pop),
             Popped::Corrupt(corrupt) => Err(TryRecvError::Corrupt(corrupt)),
@@ -89,7 +106,7 @@ impl<O: Outlet> ReceiveEnd<O> {
     }
 
     /// Releases what earlier calls handed out, if senders wait for room, and wakes them. One load if there are none.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn make_room(&mut self) {
         if self.company.is_awaited() {
             self.outlet.release();

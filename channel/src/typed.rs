@@ -13,7 +13,7 @@ use crate::ground::{Ground, Plan, own, take_a_place};
 use crate::info::{self, SenderInfo};
 use crate::message::Message;
 use crate::options::{Kind, Options, Overflow, Wait};
-use crate::queue::{self, Sink, Source, cannot};
+use crate::queue::{self, Popped, Pushed, Sink, Source, cannot};
 use crate::receive::ReceiveEnd;
 use crate::rest::Until;
 use crate::send::{DROPPED, Offered, SendEnd, WAITED};
@@ -278,7 +278,11 @@ impl<T: Message> Receiver<T> {
     /// gone. That nobody has come yet is only empty.
     #[inline]
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
-        self.end.try_take(Source::pop)
+        self.end.prepare()?;
+        match self.end.outlet.pop() {
+            Popped::Got(value) => Ok(value),
+            first => self.end.settle(first, Source::pop),
+        }
     }
 
     /// Waits for a message.
@@ -288,7 +292,10 @@ impl<T: Message> Receiver<T> {
     /// later, such as one that was restarted, ends that: call again, or [wait for it](Self::wait_senders).
     #[inline]
     pub fn recv(&mut self) -> Result<T, RecvError> {
-        Ok(self.end.take(Until::NEVER, Source::pop)?)
+        match self.try_recv() {
+            Err(TryRecvError::Empty) => Ok(self.end.take(Until::NEVER, Source::pop)?),
+            other => Ok(other.map_err(RecvTimeoutError::from_try)?),
+        }
     }
 
     /// As [`recv`](Self::recv), into a place of the caller's; for messages that are too large to be moved about.
@@ -297,7 +304,10 @@ impl<T: Message> Receiver<T> {
     /// As [`recv`](Self::recv); then the place holds anything.
     #[inline]
     pub fn recv_to(&mut self, to: &mut T) -> Result<(), RecvError> {
-        Ok(self.end.take(Until::NEVER, |source| source.pop_to(to))?)
+        match self.try_recv_to(to) {
+            Err(TryRecvError::Empty) => Ok(self.end.take(Until::NEVER, |source| source.pop_to(to))?),
+            other => Ok(other.map_err(RecvTimeoutError::from_try)?),
+        }
     }
 
     /// As [`try_recv`](Self::try_recv), into a place of the caller's.
@@ -306,7 +316,11 @@ impl<T: Message> Receiver<T> {
     /// As [`try_recv`](Self::try_recv); then the place holds anything.
     #[inline]
     pub fn try_recv_to(&mut self, to: &mut T) -> Result<(), TryRecvError> {
-        self.end.try_take(|source| source.pop_to(to))
+        self.end.prepare()?;
+        match self.end.outlet.pop_to(to) {
+            Popped::Got(()) => Ok(()),
+            first => self.end.settle(first, |source| source.pop_to(to)),
+        }
     }
 
     /// Waits for a message, but not longer than `time`.
@@ -464,6 +478,9 @@ impl<T: Message> Sender<T> {
     /// [`TrySendError::Full`] if not, [`TrySendError::Disconnected`] if nobody is there to receive; both give it back.
     #[inline]
     pub fn try_send(&mut self, value: T) -> Result<(), TrySendError<T>> {
+        if self.sends_at_once(&value) {
+            return Ok(());
+        }
         match self.end.offer(&mut |sink: &mut Sink<T>| sink.push(&value)) {
             Offered::Sent => Ok(()),
             Offered::Full => Err(TrySendError::Full(value)),
@@ -479,6 +496,9 @@ impl<T: Message> Sender<T> {
     /// channel rejects.
     #[inline]
     pub fn send(&mut self, value: T) -> Result<(), SendError<T>> {
+        if self.sends_at_once(&value) {
+            return Ok(());
+        }
         match self.end.send(|sink| sink.push(&value)) {
             Ok(()) => Ok(()),
             Err(error) => Err(TrySendError::from(error).map(|()| value).into()),
@@ -491,7 +511,20 @@ impl<T: Message> Sender<T> {
     /// As [`send`](Self::send).
     #[inline]
     pub fn send_from(&mut self, value: &T) -> Result<(), SendError<()>> {
+        if self.sends_at_once(value) {
+            return Ok(());
+        }
         self.end.send(|sink| sink.push(value))
+    }
+
+    /// The hot path: true if that was all. If not, nothing is changed, and the ways around it try again.
+    #[inline(always)]
+    fn sends_at_once(&mut self, value: &T) -> bool {
+        let sent = self.end.is_open() && matches!(self.end.inlet.push(value), Pushed::Done);
+        if sent {
+            self.end.ring();
+        }
+        sent
     }
 
     /// As [`try_send`](Self::try_send), from where the message lies.
@@ -500,6 +533,9 @@ impl<T: Message> Sender<T> {
     /// As [`try_send`](Self::try_send).
     #[inline]
     pub fn try_send_from(&mut self, value: &T) -> Result<(), TrySendError<()>> {
+        if self.sends_at_once(value) {
+            return Ok(());
+        }
         match self.end.offer(&mut |sink: &mut Sink<T>| sink.push(value)) {
             Offered::Sent => Ok(()),
             Offered::Full => Err(TrySendError::Full(())),
