@@ -67,9 +67,17 @@ pub enum Value {
     Told,
     /// A time that one process notes for another, in ticks.
     Noted,
+    /// Memory of both sides for their first channel, in bytes.
+    FirstOwn,
+    /// Memory between both sides for it, in bytes.
+    FirstShared,
+    /// Memory of both sides for each further channel, in bytes.
+    Own,
+    /// Memory between both sides for it, in bytes.
+    Shared,
 }
 
-const VALUES: usize = Value::Noted as usize + 1;
+const VALUES: usize = Value::Shared as usize + 1;
 const TEXT_BYTES: usize = 480;
 const NAME_BYTES: usize = 104;
 

@@ -87,6 +87,8 @@ pub enum Kind {
     Calls,
     /// Whether a receiver is told of its sender's death, and nanoseconds until it is.
     Death,
+    /// Memory of both sides and between them.
+    Memory,
 }
 
 /// Takes one sample, in the process that was made for it.
@@ -124,9 +126,27 @@ pub struct Cell {
     pub payload_bytes: usize,
     /// Whom ratios are formed to.
     pub reference: &'static str,
+    /// How many windows a sample of it takes.
+    pub windows: u32,
     /// Who takes part.
     pub entries: Vec<Entry>,
 }
+
+/// The cells of a quick run: one or two of each kind, those that say most.
+pub const QUICK: [&str; 12] = [
+    "round-trip-64",
+    "single-8",
+    "single-64",
+    "batch-64",
+    "mpsc-1-64",
+    "mpsc-4-64",
+    "cell-full-64",
+    "cell-full-1024",
+    "message-rate-64",
+    "message-trip-64",
+    "message-request-64",
+    "message-wake-64",
+];
 
 /// All cells, in the order of the report.
 #[must_use]

@@ -3,12 +3,18 @@
 //! A contender is a type that makes pairs of ends. Messages are arrays of `W` words and pass by reference, so that
 //! no contender pays for a copy that its own interface does not ask for.
 
+use crate::pair::{EVERYWHERE, Mode};
+
 /// A queue between one producer and one consumer.
 pub trait Contender: 'static {
     /// Its name in tables.
     const NAME: &'static str;
     /// Whether several messages can be pushed or popped by one call.
     const BATCH: bool;
+    /// Between what it can run.
+    const MODES: &'static [Mode] = EVERYWHERE;
+    /// Whether a message is there as soon as it is pushed. What shows them only by the block is a limit of streams.
+    const PROMPT: bool = true;
     /// The producing end.
     type Tx<const W: usize>: Tx<W>;
     /// The consuming end.

@@ -152,7 +152,7 @@ pub fn round_trip<C: Contender, const W: usize>(
             while !back.pop(&mut buffer) {
                 spin_loop();
             }
-            let received = ticks();
+            let received = stamp();
             good &= is_message(&buffer, number);
             number += 1;
             if sent > warm {
@@ -224,7 +224,7 @@ pub fn one_way<C: Contender, const W: usize>(board: &Board, plan: &Plan, mode: M
                 spin_loop();
                 continue;
             }
-            let now = ticks();
+            let now = stamp();
             let [sent, ..] = buffer.as_slice() else { bail!("expected messages of at least a word") };
             good &= *sent > last && is_message(&buffer, *sent);
             last = *sent;

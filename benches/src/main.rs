@@ -7,12 +7,13 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use clap::Parser;
 use indicatif::{ProgressBar, ProgressStyle};
-use tidewire_benches::cells::{self, Cell, Group};
-use tidewire_benches::pair::{Cores, Mode};
+use tidewire_benches::cells::{self, Cell, Group, Kind};
+use tidewire_benches::pair::Cores;
 use tidewire_benches::record::{CellRecord, Machine, Record, Settings, now, top};
 use tidewire_benches::schedule::Schedule;
 use tidewire_benches::{plot, report};
@@ -21,7 +22,8 @@ use tidewire_benches::{plot, report};
 #[derive(Debug, Parser)]
 #[command(about)]
 struct Cli {
-    /// At most two minutes a group on a quiet machine: few rounds, short windows
+    /// At most two minutes: few rounds, short windows, and of all cells only those that say most, unless a group or
+    /// cells are named
     #[arg(long, conflicts_with = "full")]
     quick: bool,
     /// Fifteen rounds, long windows
@@ -39,7 +41,8 @@ struct Cli {
     /// Writes the raw record to a file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Regenerates BENCHMARKS.md, the plots, and the record of the day
+    /// Regenerates BENCHMARKS.md, the plots, and the record of the day; groups that are not measured now come from the
+    /// newest records of this machine
     #[arg(long)]
     write: bool,
     /// Measures nothing: reports on a record; may be repeated, and then on all of them together
@@ -48,6 +51,9 @@ struct Cli {
     /// Names the cells
     #[arg(long)]
     list: bool,
+    /// Says what would be measured, and how long that would take
+    #[arg(long, conflicts_with_all = ["list", "from"])]
+    plan: bool,
 }
 
 fn main() -> ExitCode {
@@ -75,7 +81,11 @@ fn execute(cli: &Cli) -> anyhow::Result<bool> {
         }
         return Ok(true);
     }
-    let record = match cli.from.split_first() {
+    if cli.plan {
+        print(&plan(cli)?)?;
+        return Ok(true);
+    }
+    let mut record = match cli.from.split_first() {
         Some((first, others)) => {
             let mut record = Record::read(first)?;
             for path in others {
@@ -91,6 +101,7 @@ fn execute(cli: &Cli) -> anyhow::Result<bool> {
     if cli.write {
         if cli.from.is_empty() {
             record.write(&record.path())?;
+            record.complete()?;
         }
         let plots = plot::write(&record)?;
         let path = top().join("BENCHMARKS.md");
@@ -103,31 +114,25 @@ fn execute(cli: &Cli) -> anyhow::Result<bool> {
 }
 
 fn settings(cli: &Cli) -> Settings {
-    // Rings are few enough for more rounds in the same time.
-    let rings = cli.group.iter().all(|group| *group == Group::Ring) && !cli.group.is_empty();
-    let (name, rounds, window_ms) = match (cli.quick, cli.full) {
-        (true, _) if rings => ("quick", 5, 20),
-        (true, _) => ("quick", 3, 20),
-        (_, true) => ("full", 15, 60),
-        _ => ("default", 7, 40),
+    let mut settings = match (cli.quick, cli.full) {
+        (true, _) => Settings::quick(),
+        (_, true) => Settings::full(),
+        _ => Settings::usual(),
     };
-    let mut options = if name == "default" { String::new() } else { format!("--{name} ") };
+    if settings.name != "default" {
+        settings.options += &format!("--{} ", settings.name);
+    }
     if let Some(rounds) = cli.rounds {
-        options += &format!("--rounds {rounds} ");
+        settings.options += &format!("--rounds {rounds} ");
+        settings.rounds = rounds;
     }
     for group in &cli.group {
-        options += &format!("--group {} ", group.name());
+        settings.options += &format!("--group {} ", group.name());
     }
     for cell in &cli.cell {
-        options += &format!("--cell {cell} ");
+        settings.options += &format!("--cell {cell} ");
     }
-    Settings {
-        name: name.to_owned(),
-        options,
-        rounds: cli.rounds.unwrap_or(rounds),
-        window_ms,
-        modes: vec![Mode::Processes, Mode::Threads],
-    }
+    settings
 }
 
 fn selected(cli: &Cli) -> anyhow::Result<Vec<Cell>> {
@@ -140,8 +145,33 @@ fn selected(cli: &Cli) -> anyhow::Result<Vec<Cell>> {
             "expected the name of a cell (--list names them), found {}",
             cli.cell.join(", ")
         );
+    } else if cli.quick && cli.group.is_empty() {
+        cells.retain(|cell| cells::QUICK.contains(&cell.name.as_str()));
     }
     Ok(cells)
+}
+
+/// What a run would do, and how long it would take.
+fn plan(cli: &Cli) -> anyhow::Result<String> {
+    let settings = settings(cli);
+    let schedule = Schedule::new(selected(cli)?, settings.clone());
+    let groups = schedule.estimate();
+    let mut text = format!(
+        "{}: {} rounds, windows of {} ms, {} samples and checks\n",
+        settings.name,
+        settings.rounds,
+        settings.window_ms,
+        schedule.steps()
+    );
+    for (group, time) in &groups {
+        let cells = schedule.cells().iter().filter(|cell| cell.group == *group).count();
+        text += &format!("{:<8} {cells:>3} cells {:>6.0} s\n", group.name(), time.as_secs_f64());
+    }
+    let total: Duration = groups.values().sum();
+    text += &format!("{:<8} {:>3} cells {:>6.0} s", "all", schedule.cells().len(), total.as_secs_f64());
+    let deaths = schedule.cells().iter().any(|cell| cell.kind == Kind::Death);
+    text += if deaths { ", and 15 s more for each that is never told of a death\n" } else { "\n" };
+    Ok(text)
 }
 
 fn measure(cli: &Cli) -> anyhow::Result<Record> {

@@ -10,6 +10,7 @@ pub mod calls;
 pub mod check;
 pub mod contender;
 pub mod death;
+pub mod memory;
 pub mod place;
 pub mod requests;
 pub mod run;

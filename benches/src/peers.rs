@@ -3,12 +3,15 @@
 use crate::cells::Group;
 use crate::contender::Contender;
 use crate::latest::contender::CellContender;
-use crate::message::contender::Layer;
+use crate::message::contender::{Layer, Requests};
 use crate::mpsc::contender::ManyContender;
 
 pub mod aeron_style;
 pub mod arc_swap;
 pub mod atomic_cell;
+pub mod block;
+#[cfg(feature = "peers-cpp")]
+pub mod cpp;
 pub mod crossbeam;
 pub mod disruptor;
 pub mod flume;
@@ -48,7 +51,7 @@ pub trait CellVisitor {
     fn visit<C: CellContender>(&mut self);
 }
 
-/// Shows all queues between one producer and one consumer to a visitor.
+/// Shows all queues between one producer and one consumer to a visitor, the limit last.
 pub fn spsc(visitor: &mut impl Visitor) {
     visitor.visit::<tidewire::Tidewire<tidewire::Default>>();
     visitor.visit::<tidewire::Tidewire<tidewire::TouchOff>>();
@@ -62,6 +65,12 @@ pub fn spsc(visitor: &mut impl Visitor) {
     visitor.visit::<heapless::Heapless>();
     visitor.visit::<crossbeam::Queue>();
     visitor.visit::<crossbeam::Channel>();
+    #[cfg(feature = "peers-cpp")]
+    {
+        visitor.visit::<cpp::BoostSpsc>();
+        visitor.visit::<cpp::ReaderWriter>();
+    }
+    visitor.visit::<block::Block>();
 }
 
 /// Shows all queues between many producers and one consumer to a visitor.
@@ -82,6 +91,8 @@ pub fn mpsc(visitor: &mut impl ManyVisitor) {
     visitor.visit::<ringfire::Multiplexer>();
     visitor.visit::<flume::Flume>();
     visitor.visit::<kanal::Kanal>();
+    #[cfg(feature = "peers-cpp")]
+    visitor.visit::<cpp::Concurrent>();
 }
 
 /// Shows all cells to a visitor, the limit last.
@@ -128,8 +139,18 @@ pub fn is_default(name: &str) -> bool {
     Group::ALL.into_iter().any(|group| ours(group).first() == Some(&name))
 }
 
-/// What is measured beside the contenders and promises nothing.
-pub const LIMITS: [&str; 2] = ["memcpy", <message::futex::Futex as Layer>::NAME];
+/// What is measured beside the contenders and promises less than they do.
+pub const LIMITS: [&str; 9] = [
+    "memcpy",
+    block::Block::NAME,
+    <message::raw::Raw<message::raw::Ring> as Layer>::NAME,
+    <message::raw::WithBells as Layer>::NAME,
+    <message::raw::Raw<message::raw::Lanes> as Layer>::NAME,
+    <message::slot::Spinning as Layer>::NAME,
+    <message::eventfd::Eventfd as Layer>::NAME,
+    <message::futex::Futex as Layer>::NAME,
+    <message::tidewire::TwoChannels as Requests>::NAME,
+];
 
 /// The packages that the contenders come from, as the lock file names them.
 pub const PACKAGES: [&str; 21] = [

@@ -17,6 +17,8 @@ const LEFT: f64 = 70.0;
 const RIGHT: f64 = 190.0;
 const TOP: f64 = 50.0;
 const BOTTOM: f64 = 50.0;
+/// Between two names of the legend.
+const NAME_HEIGHT: f64 = 18.0;
 const COLOURS: [&str; 14] = [
     "#0b6e99", "#d1495b", "#edae49", "#66a182", "#8d6a9f", "#2e4057", "#c17c3a", "#7a9e1f", "#999999",
     "#5c4033", "#e377c2", "#17becf", "#000000", "#bcbd22",
@@ -50,9 +52,11 @@ impl Plot<'_> {
 
     fn svg(&self) -> Option<String> {
         let (low, high) = self.decades()?;
+        // The names may need more room than the lines.
+        let height = HEIGHT.max(TOP + NAME_HEIGHT * self.series.len() as f64);
         let y = |value: f64| {
             let share = (value.log10() - f64::from(low)) / f64::from(high - low);
-            HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
+            height - BOTTOM - share * (height - TOP - BOTTOM)
         };
         let step = (WIDTH - LEFT - RIGHT) / (self.ticks.len().max(2) - 1) as f64;
         let x = |tick: usize| LEFT + step * tick as f64;
@@ -61,10 +65,10 @@ impl Plot<'_> {
             let _always = writeln!(out, "{text}");
         };
         put(format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
              font-family=\"sans-serif\" font-size=\"12\">"
         ));
-        put(format!("<rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"white\"/>"));
+        put(format!("<rect width=\"{WIDTH}\" height=\"{height}\" fill=\"white\"/>"));
         put(format!("<text x=\"{LEFT}\" y=\"20\" font-size=\"15\">{}</text>", escape(self.title)));
         put(format!("<text x=\"{LEFT}\" y=\"38\" fill=\"#666\">{}</text>", escape(self.unit)));
         for decade in low..=high {
@@ -78,22 +82,24 @@ impl Plot<'_> {
             ));
         }
         for (i, tick) in self.ticks.iter().enumerate() {
-            let (at, below) = (x(i), HEIGHT - BOTTOM + 20.0);
+            let (at, below) = (x(i), height - BOTTOM + 20.0);
             put(format!("<text x=\"{at:.1}\" y=\"{below}\" text-anchor=\"middle\">{}</text>", escape(tick)));
         }
         for ((i, series), colour) in self.series.iter().enumerate().zip(COLOURS.iter().cycle()) {
             let width = if series.ours { 3.0 } else { 1.5 };
+            // There are more lines than colours.
+            let dash = if i < COLOURS.len() { "" } else { " stroke-dasharray=\"6 3\"" };
             let points = series.points.iter().enumerate();
             let points: Vec<_> = points.filter_map(|(tick, value)| Some((x(tick), y((*value)?)))).collect();
             let path: Vec<_> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
             put(format!(
-                "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\"/>",
+                "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\"{dash}/>",
                 path.join(" ")
             ));
             for (x, y) in points {
                 put(format!("<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{}\" fill=\"{colour}\"/>", width + 1.0));
             }
-            let (at, name) = (TOP + 18.0 * i as f64, escape(&series.name));
+            let (at, name) = (TOP + NAME_HEIGHT * i as f64, escape(&series.name));
             put(format!(
                 "<rect x=\"{}\" y=\"{}\" width=\"14\" height=\"4\" fill=\"{colour}\"/>\
                  <text x=\"{}\" y=\"{}\">{name}</text>",

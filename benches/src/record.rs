@@ -27,6 +27,31 @@ pub struct Settings {
     pub modes: Vec<Mode>,
 }
 
+impl Settings {
+    fn new(name: &str, rounds: u32, window_ms: u64) -> Self {
+        let modes = vec![Mode::Processes, Mode::Threads];
+        Self { name: name.to_owned(), options: String::new(), rounds, window_ms, modes }
+    }
+
+    /// Few rounds, short windows.
+    #[must_use]
+    pub fn quick() -> Self {
+        Self::new("quick", 4, 20)
+    }
+
+    /// What one gets without asking.
+    #[must_use]
+    pub fn usual() -> Self {
+        Self::new("default", 7, 40)
+    }
+
+    /// Many rounds, long windows.
+    #[must_use]
+    pub fn full() -> Self {
+        Self::new("full", 15, 60)
+    }
+}
+
 /// What a run was made on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
@@ -99,6 +124,18 @@ pub struct Measured {
     /// Whether a receiver was told of its sender's death: 1, or -1; 0 if that was not asked.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub told: f64,
+    /// Memory of both sides for their first channel, in bytes.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub first_own_bytes: f64,
+    /// Memory between both sides for it, in bytes.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub first_shared_bytes: f64,
+    /// Memory of both sides for each further channel, in bytes.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub own_bytes: f64,
+    /// Memory between both sides for it, in bytes.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub shared_bytes: f64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the serializer passes a reference")]
@@ -264,7 +301,7 @@ fn load() -> String {
     load.split_whitespace().next().unwrap_or("unknown").to_owned()
 }
 
-/// The versions that the lock file names.
+/// The versions of the peers: those that the lock file names, and those of packages of the system.
 fn peer_versions() -> Vec<(String, String)> {
     let lock = include_str!("../../Cargo.lock");
     let mut found = Vec::new();
@@ -275,6 +312,9 @@ fn peer_versions() -> Vec<(String, String)> {
             found.push((name.to_owned(), version.to_owned()));
         }
     }
+    // Those of C++ are not in it.
+    let cpp = env!("BENCHES_CPP").split(',').filter_map(|package| package.split_once(' '));
+    found.extend(cpp.map(|(name, version)| (name.to_owned(), version.to_owned())));
     found
 }
 
@@ -362,6 +402,43 @@ impl Record {
             sample
         }));
         self.rejected.extend(other.rejected);
+        Ok(())
+    }
+
+    /// Adds the newest records of those groups that this one says nothing about, where this machine has any.
+    ///
+    /// # Errors
+    /// What the file system says, or where a file there is no record.
+    pub fn complete(&mut self) -> anyhow::Result<()> {
+        let own = self.path();
+        let Some(folder) = own.parent().filter(|folder| folder.is_dir()) else { return Ok(()) };
+        let entries = fs::read_dir(folder).with_context(|| format!("list {}", folder.display()))?;
+        let mut others = Vec::new();
+        for entry in entries {
+            let path = entry.with_context(|| format!("list {}", folder.display()))?.path();
+            if path.extension().is_some_and(|extension| extension == "json") && path != own {
+                others.push(Self::read(&path)?);
+            }
+        }
+        self.complete_from(others)
+    }
+
+    /// As [`complete`](Self::complete), with these.
+    ///
+    /// # Errors
+    /// If one of them was made on another machine.
+    pub fn complete_from(&mut self, mut others: Vec<Self>) -> anyhow::Result<()> {
+        others.sort_by(|a, b| b.date.cmp(&a.date));
+        for mut other in others {
+            let known = self.groups();
+            other.cells.retain(|cell| !known.contains(&cell.group));
+            let is_new = |name: &String| other.cells.iter().any(|cell| cell.name == *name);
+            other.samples.retain(|sample| is_new(&sample.cell));
+            other.rejected.retain(|rejected| is_new(&rejected.cell));
+            if !other.cells.is_empty() {
+                self.add(other)?;
+            }
+        }
         Ok(())
     }
 

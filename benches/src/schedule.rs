@@ -6,7 +6,7 @@ use std::time::Duration;
 use indicatif::ProgressBar;
 
 use crate::board::{Board, Value};
-use crate::cells::{Cell, Entry};
+use crate::cells::{Cell, Entry, Group};
 use crate::clock::Scale;
 use crate::pair::{self, Mode};
 use crate::probe::Regime;
@@ -33,6 +33,9 @@ pub const PACE: Duration = Duration::from_micros(1);
 pub const CORE_SHARE: f64 = 0.95;
 /// Whose receiver is so often not told of a death, which takes long to find out, is not asked again.
 const NEVERS: u32 = 3;
+/// What a sample takes beside its windows: processes, probes, a queue or a channel; and what a check takes. As measured.
+const AROUND: Duration = Duration::from_millis(12);
+const CHECK: Duration = Duration::from_millis(40);
 /// A sample that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -92,6 +95,22 @@ impl Schedule {
     pub fn steps(&self) -> u64 {
         let lanes: usize = self.cells.iter().map(|cell| self.lanes(cell).count()).sum();
         lanes as u64 * (u64::from(self.settings.rounds) + 1)
+    }
+
+    /// How long each group takes about, if nobody needs longer than its windows and nothing else runs.
+    #[must_use]
+    pub fn estimate(&self) -> BTreeMap<Group, Duration> {
+        let (window, rounds) = (Duration::from_millis(self.settings.window_ms), self.settings.rounds);
+        let (mut groups, mut passed) = (BTreeMap::new(), BTreeSet::new());
+        for cell in &self.cells {
+            let group: &mut Duration = groups.entry(cell.group).or_default();
+            for (entry, mode) in self.lanes(cell) {
+                let new = entry.checks.iter().filter(|check| passed.insert((**check as usize, mode))).count();
+                *group += CHECK * u32::try_from(new).unwrap_or(u32::MAX);
+                *group += (AROUND + WARM + window * cell.windows) * rounds;
+            }
+        }
+        groups
     }
 
     /// Checks and measures everything.
@@ -206,6 +225,10 @@ fn sample_record(cell: &Cell, entry: &Entry, mode: Mode, round: u32, board: &Boa
             nothing_ns: board.get(Value::Nothing),
             calls: board.get(Value::Calls),
             told: board.get(Value::Told),
+            first_own_bytes: board.get(Value::FirstOwn),
+            first_shared_bytes: board.get(Value::FirstShared),
+            own_bytes: board.get(Value::Own),
+            shared_bytes: board.get(Value::Shared),
         },
     }
 }

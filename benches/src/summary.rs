@@ -80,6 +80,22 @@ pub const TOLD: Metric = |sample| f64::from(sample.measured.told > 0.0);
 /// Nanoseconds until it was told; none if it never was.
 pub const TOLD_AFTER: Metric =
     |sample| if sample.measured.told > 0.0 { sample.measured.p50_ns } else { f64::NAN };
+/// Nanoseconds of a message where they follow each other without a pause.
+pub const EACH: Metric = |sample| 1e9 / sample.measured.rate;
+/// Median, µs.
+pub const P50_MICROS: Metric = |sample| sample.measured.p50_ns / 1e3;
+/// Microseconds until a receiver was told; none if it never was.
+pub const TOLD_AFTER_MICROS: Metric = |sample| TOLD_AFTER(sample) / 1e3;
+/// Memory of both sides for their first channel, KiB.
+pub const FIRST_OWN: Metric = |sample| sample.measured.first_own_bytes / 1024.0;
+/// Memory between both sides for it, KiB.
+pub const FIRST_SHARED: Metric = |sample| sample.measured.first_shared_bytes / 1024.0;
+/// Memory of both sides for each further channel, KiB.
+pub const OWN: Metric = |sample| sample.measured.own_bytes / 1024.0;
+/// Memory between both sides for it, KiB.
+pub const SHARED: Metric = |sample| sample.measured.shared_bytes / 1024.0;
+/// All memory for a further channel, KiB.
+pub const PER_CHANNEL: Metric = |sample| OWN(sample) + SHARED(sample);
 /// 99th percentile over the round trip of one line.
 pub const P99_TO_LINE: Metric = |sample| sample.measured.p99_ns / sample.line();
 
@@ -113,7 +129,8 @@ pub fn headlines(kind: Kind) -> &'static [Headline] {
         [head("ns a read", READ_ALONE, false), head("ns a write", WRITE_ALONE, false)];
     const FIRSTS: [Headline; 1] = [head("ns p50", P50, false)];
     const SYSTEM: [Headline; 1] = [head("calls per million", CALLS, false)];
-    const DEATHS: [Headline; 1] = [head("ns until told", TOLD_AFTER, false)];
+    const DEATHS: [Headline; 1] = [head("ns after the death", TOLD_AFTER, false)];
+    const MEMORY: [Headline; 1] = [head("KiB a further channel", PER_CHANNEL, false)];
     match kind {
         Kind::Rate => &RATES,
         Kind::RoundTrip => &TRIPS,
@@ -124,6 +141,7 @@ pub fn headlines(kind: Kind) -> &'static [Headline] {
         Kind::SetUp => &FIRSTS,
         Kind::Calls => &SYSTEM,
         Kind::Death => &DEATHS,
+        Kind::Memory => &MEMORY,
     }
 }
 
@@ -172,6 +190,16 @@ impl<'r> View<'r> {
             Some(metric(sample) / other_metric(other))
         });
         Spread::of(ratios)
+    }
+
+    /// The spread of what a contender takes more than another in the same round, in round trips of one line.
+    #[must_use]
+    pub fn beyond(&self, contender: &str, metric: Metric, other: &str) -> Option<Spread> {
+        let differences = self.samples(contender).filter_map(|sample| {
+            let other = self.samples(other).find(|other| other.round == sample.round)?;
+            Some((metric(sample) - metric(other)) / sample.line())
+        });
+        Spread::of(differences)
     }
 
     /// Whether anything was measured.

@@ -2,12 +2,12 @@
 
 use crate::cells::Group;
 use crate::pair::Mode::{self, Processes, Threads};
-use crate::peers::{CELLS, LANES, tidewire};
+use crate::peers::{CELLS, LANES, message, tidewire};
 use crate::probe::Regime::{self, Far, Near, Sibling};
 use crate::record::Record;
 use crate::summary::{
-    MEAN, MEAN_TO_LINE, Metric, P50, P99, P99_TO_LINE, RATE, READ_ALONE, RETRIES, Spread, View, WRITE_ALONE,
-    WRITES,
+    CALLS, EACH, MEAN, MEAN_TO_LINE, Metric, P50, P50_MICROS, P99, P99_TO_LINE, RATE, READ_ALONE, RETRIES,
+    Spread, TOLD_AFTER_MICROS, View, WRITE_ALONE, WRITES,
 };
 
 /// What is compared.
@@ -17,6 +17,8 @@ enum Measure {
     Own(Metric),
     /// A metric of ours over the same metric of another contender in the same round.
     To(&'static str, Metric),
+    /// What a metric of ours in nanoseconds is above that of another contender in the same round, in R.
+    Beyond(&'static str, Metric),
     /// As `To`, the other one between threads, by medians: they are never in one round with processes.
     ToThreads(&'static str, Metric),
 }
@@ -115,12 +117,18 @@ impl Target {
         self.mode
     }
 
+    /// Who promised it.
+    #[must_use]
+    pub fn ours(&self) -> &'static str {
+        self.ours
+    }
+
     /// To whom ours is compared, if to anybody.
     #[must_use]
     pub fn other(&self) -> Option<&'static str> {
         match self.measure {
             Measure::Own(_) => None,
-            Measure::To(other, _) | Measure::ToThreads(other, _) => Some(other),
+            Measure::To(other, _) | Measure::Beyond(other, _) | Measure::ToThreads(other, _) => Some(other),
         }
     }
 
@@ -150,6 +158,7 @@ impl Target {
         let found = match self.measure {
             Measure::Own(metric) => view(self.mode).spread(ours, metric),
             Measure::To(other, metric) => view(self.mode).ratio(ours, metric, other, metric),
+            Measure::Beyond(other, metric) => view(self.mode).beyond(ours, metric, other),
             Measure::ToThreads(other, metric) => {
                 let other = view(Threads).spread(other, metric);
                 let mine = view(Processes).spread(ours, metric);
@@ -177,8 +186,7 @@ pub fn of(group: Group) -> &'static [Target] {
         Group::Ring => &RING,
         Group::Mpsc => &MPSC,
         Group::Cell => &CELL,
-        // Peers alone so far: nobody has promised anything.
-        Group::Message => &[],
+        Group::Message => &MESSAGE,
     }
 }
 
@@ -310,5 +318,88 @@ const CELL: [Target; 35] = {
         cell("cell-full-256", To(TRIPLE, WRITES), AtLeast(0.6), "writes/s >= 0.6 x triple_buffer"),
         cell("cell-full-1024", To(TRIPLE, WRITES), AtLeast(0.6), "writes/s >= 0.6 x triple_buffer"),
         cell("cell-full-4096", To(TRIPLE, WRITES), AtLeast(0.6), "writes/s >= 0.6 x triple_buffer"),
+    ]
+};
+
+/// The promises of the message layer and of what it waits with, between processes.
+const MESSAGE: [Target; 27] = {
+    use Limit::{AtLeast, AtMost};
+    use Measure::{Beyond, Own, To};
+    const RING: &str = "raw ring";
+    const RAW_LANES: &str = "raw lanes";
+    const COPIED: &str = "iceoryx2, copied";
+    const IN_PLACE: &str = "iceoryx2, in place";
+    const ALONE: &str = "one slot alone";
+    const NAMES: [&str; 6] = message::tidewire::NAMES;
+    const fn any(cell: &'static str, measure: Measure, limit: Limit, text: &'static str) -> Target {
+        Target::processes(NAMES[0], cell, measure, limit, text)
+    }
+    const fn sleeping(cell: &'static str, measure: Measure, limit: Limit, text: &'static str) -> Target {
+        Target::processes(NAMES[1], cell, measure, limit, text)
+    }
+    const fn single(cell: &'static str, measure: Measure, limit: Limit, text: &'static str) -> Target {
+        Target::processes(NAMES[2], cell, measure, limit, text)
+    }
+    const fn published(cell: &'static str, measure: Measure, limit: Limit, text: &'static str) -> Target {
+        Target::processes(NAMES[3], cell, measure, limit, text)
+    }
+    const fn awaited(cell: &'static str, measure: Measure, limit: Limit, text: &'static str) -> Target {
+        Target::processes(NAMES[4], cell, measure, limit, text)
+    }
+    const fn in_place(cell: &'static str, measure: Measure, limit: Limit, text: &'static str) -> Target {
+        Target::processes(NAMES[5], cell, measure, limit, text)
+    }
+    const fn bells(cell: &'static str, measure: Measure, limit: Limit, text: &'static str) -> Target {
+        Target::processes("raw ring, bells", cell, measure, limit, text)
+    }
+    [
+        single("message-rate-64", To(RING, EACH), AtMost(1.15), "one sender <= 1.15 x the raw ring's time"),
+        any("message-rate-64", To(RING, EACH), AtMost(1.15), "lanes <= 1.15 x the raw ring's time"),
+        any("message-rate-64", To(RAW_LANES, EACH), AtMost(1.15), "lanes <= 1.15 x the raw lanes' time"),
+        single("message-trip-64", To(RING, MEAN), AtMost(1.15), "one sender <= 1.15 x the raw ring"),
+        any("message-trip-64", To(RING, MEAN), AtMost(1.15), "lanes <= 1.15 x the raw ring"),
+        any("message-trip-64", To(RAW_LANES, MEAN), AtMost(1.15), "lanes <= 1.15 x the raw lanes"),
+        any("message-rate-64", To(COPIED, RATE), AtLeast(10.0), ">= 10 x iceoryx2, copied"),
+        any("message-rate-64", To(IN_PLACE, RATE), AtLeast(10.0), ">= 10 x iceoryx2, in place"),
+        published("message-rate-64", To(COPIED, RATE), AtLeast(10.0), "published >= 10 x iceoryx2, copied"),
+        published(
+            "message-rate-64",
+            To(IN_PLACE, RATE),
+            AtLeast(10.0),
+            "published >= 10 x iceoryx2, in place",
+        ),
+        any("message-trip-64", To(COPIED, MEAN), AtMost(0.3), "<= 0.3 x iceoryx2, copied"),
+        any("message-trip-64", To(IN_PLACE, MEAN), AtMost(0.3), "<= 0.3 x iceoryx2, in place"),
+        published("message-trip-64", To(COPIED, MEAN), AtMost(0.3), "published <= 0.3 x iceoryx2, copied"),
+        published(
+            "message-trip-64",
+            To(IN_PLACE, MEAN),
+            AtMost(0.3),
+            "published <= 0.3 x iceoryx2, in place",
+        ),
+        any("message-request-8", To("two channels", MEAN), AtMost(1.3), "<= 1.3 x two one-way trips"),
+        any("message-request-64", To("two channels", MEAN), AtMost(1.3), "<= 1.3 x two one-way trips"),
+        // One slot alone is one R and one touch.
+        in_place("message-place-65536", Beyond(ALONE, MEAN), AtMost(1.0), "<= 1 R above one R and one touch"),
+        awaited(
+            "message-wake-64",
+            To("eventfd alone", P50),
+            AtMost(1.2),
+            "tokio p50 <= 1.2 x a bare eventfd",
+        ),
+        sleeping("message-wake-64", To("futex alone", P50), AtMost(1.1), "p50 <= 1.1 x a bare futex"),
+        bells("message-rate-64", To(RING, RATE), AtLeast(0.95), "a ring with bells >= 0.95 x one without"),
+        any("message-calls-64", Own(CALLS), AtMost(100.0), "spinning <= 100 calls per million"),
+        sleeping("message-calls-64", Own(CALLS), AtMost(100.0), "sleeping <= 100 calls per million"),
+        any("message-set-up-64", Own(P50_MICROS), AtMost(200.0), "p50 <= 200 µs"),
+        any("message-kill-64", Own(TOLD_AFTER_MICROS), AtMost(1000.0), "spinning, told within 1000 µs"),
+        sleeping("message-kill-64", Own(TOLD_AFTER_MICROS), AtMost(1000.0), "sleeping, told within 1000 µs"),
+        any("message-kill-large-64", Own(TOLD_AFTER_MICROS), AtMost(1000.0), "spinning, told within 1000 µs"),
+        sleeping(
+            "message-kill-large-64",
+            Own(TOLD_AFTER_MICROS),
+            AtMost(1000.0),
+            "sleeping, told within 1000 µs",
+        ),
     ]
 };

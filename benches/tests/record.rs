@@ -1,10 +1,12 @@
 //! Records stay readable, and add up.
 
 use std::path::Path;
+use std::time::Duration;
 
 use tidewire_benches::cells::{self, Group};
-use tidewire_benches::record::{CellRecord, Record, top};
+use tidewire_benches::record::{CellRecord, Record, Settings, top};
 use tidewire_benches::report;
+use tidewire_benches::schedule::Schedule;
 use tidewire_benches::targets;
 
 fn old() -> Record {
@@ -34,6 +36,33 @@ fn records_add_up() {
         rounds.map(|round| 2 * round + 1),
         "the rounds of the second come behind those of the first"
     );
+}
+
+#[test]
+fn a_record_is_completed_by_the_newest_of_other_groups() {
+    let mut new = old();
+    new.cells.truncate(0);
+    new.samples.truncate(0);
+    let message = cells::all().into_iter().find(|cell| cell.group == Group::Message).expect("a cell");
+    new.cells.push(CellRecord::new(&message));
+    let (mut first, mut second) = (old(), old());
+    (first.date, second.date) = ("2026-01-01".to_owned(), "2026-01-02".to_owned());
+    first.samples.truncate(10);
+    let expected = second.samples.len();
+    new.complete_from(vec![first, second]).expect("records of the same machine");
+    assert_eq!(new.groups(), [Group::Ring, Group::Message]);
+    assert_eq!(new.samples.len(), expected, "the newest, and it alone");
+}
+
+#[test]
+fn a_quick_run_has_cells_that_there_are_and_two_minutes() {
+    let mut cells = cells::all();
+    cells.retain(|cell| cells::QUICK.contains(&cell.name.as_str()));
+    assert_eq!(cells.len(), cells::QUICK.len(), "each of them is a cell");
+    let groups: Vec<_> = Group::ALL.into_iter().filter(|g| cells.iter().any(|c| c.group == *g)).collect();
+    assert_eq!(groups, Group::ALL, "each group has one");
+    let took: Duration = Schedule::new(cells, Settings::quick()).estimate().values().sum();
+    assert!(took <= Duration::from_secs(120), "{took:?}");
 }
 
 #[test]
@@ -67,6 +96,8 @@ fn targets_speak_of_cells_and_contenders_that_there_are() {
             let cell = cells.iter().find(|cell| cell.name == target.cell());
             let cell = cell.unwrap_or_else(|| panic!("{}: expected a cell, found none", target.cell()));
             assert_eq!(cell.group, group, "{}", target.cell());
+            let promised = cell.entries.iter().any(|entry| entry.contender == target.ours());
+            assert!(promised, "{}: expected {}, found none", cell.name, target.ours());
             if let Some(other) = target.other() {
                 let entry = cell.entries.iter().find(|entry| entry.contender == other);
                 let entry =

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::task::Waker;
 
 use rustix::event::{PollFd, PollFlags};
-use tidewire_shm::bell::{Caller, Hands, PeerState, Roster, System};
+use tidewire_shm::bell::{BellError, Caller, Hands, PeerState, Roster, System};
 use tidewire_shm::{DeathWatch, NoticeAddress, RoleId, SegmentLeases, Untrusted};
 
 use crate::event::Ending;
@@ -66,12 +66,27 @@ pub(crate) struct Company {
 
 impl Company {
     /// To be made before the owner says that it is there: whoever comes later is one who came in our time.
-    pub(crate) fn new(roster: Roster<Untrusted>, leases: Arc<SegmentLeases>, first_role: u32) -> Self {
+    pub(crate) fn new(
+        roster: Roster<Untrusted>,
+        leases: Arc<SegmentLeases>,
+        first_role: u32,
+    ) -> Result<Self, BellError> {
         let before = (0..roster.entries()).map(|entry| roster.entry(entry).generation).collect();
         let callers = (0..roster.entries()).map(|_| None).collect();
-        let hands = roster.hands();
+        let hands = roster.hands(&System)?;
         let (present, ghosts) = (Vec::new(), Vec::new());
-        Self { roster, leases, hands, callers, first_role, present, changes: 0, met: false, before, ghosts }
+        Ok(Self {
+            roster,
+            leases,
+            hands,
+            callers,
+            first_role,
+            present,
+            changes: 0,
+            met: false,
+            before,
+            ghosts,
+        })
     }
 
     /// Whether somebody waits, after something was published that concerns all. One load if nobody does.

@@ -2,13 +2,14 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::task::Waker;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use tidewire_shm::bell::{Armed, Attendance, EventPipe, System};
 use tidewire_shm::{DeathWatch, NoticeAddress, Untrusted};
 
-use crate::reactor::{Alarm, Registration};
+use crate::host::{Host, Watched};
+use crate::reactor::Alarm;
 
 /// How long to wait at the most where the death of a peer makes no descriptor readable.
 pub(crate) const UNWATCHED: Duration = Duration::from_millis(10);
@@ -21,9 +22,11 @@ pub(crate) const UNRUNG: Duration = Duration::from_millis(250);
 #[derive(Debug, Default)]
 pub(crate) struct Events {
     pipe: Option<EventPipe>,
-    registration: Option<Registration>,
+    watched: Option<Watched>,
     alarm: Option<Alarm>,
     armed: bool,
+    /// Whether a wait was announced since the pipe was drained.
+    announced: bool,
 }
 
 impl Events {
@@ -38,21 +41,32 @@ impl Events {
             own.set_event(pipe.address());
             self.pipe = Some(pipe);
         }
+        self.drain();
         let armed = own.arm(ready);
         self.armed = armed == Armed::Armed;
+        self.announced = true;
         Ok(armed)
     }
 
-    /// Ends the wait.
+    /// Ends the wait. What was rung is taken from the pipe before the next one: whoever is woken now has no time for that.
     pub(crate) fn disarm(&mut self, own: &mut Attendance<System, Untrusted>) {
         if !self.armed {
             return;
         }
         self.armed = false;
-        self.alarm = None;
         own.disarm();
+    }
+
+    /// Takes what was rung for waits that are over. What is left makes the next one end at once, once.
+    fn drain(&mut self) {
+        if !self.announced {
+            return;
+        }
+        self.announced = false;
+        if let Some(watched) = &self.watched {
+            watched.drained();
+        }
         if let Some(pipe) = &self.pipe {
-            // What is left there makes the next wait end at once, once.
             let _drained = pipe.drain();
         }
     }
@@ -68,16 +82,33 @@ impl Events {
 
     /// Has the task woken when somebody rings.
     pub(crate) fn register(&mut self, waker: &Waker) -> io::Result<()> {
-        if self.registration.is_none() {
+        let host = Host::current();
+        if self.watched.as_ref().is_none_or(|watched| !watched.is_of(host)) {
             let Some(fd) = self.fd() else { return Err(io::ErrorKind::NotConnected.into()) };
-            self.registration = Some(Registration::new(fd.try_clone_to_owned()?)?);
+            self.watched = Some(Watched::new(fd.try_clone_to_owned()?)?);
         }
-        self.registration.as_ref().map_or(Ok(()), |registration| registration.arm(waker))
+        let Some(watched) = &self.watched else { return Err(io::ErrorKind::NotConnected.into()) };
+        // A reactor may first tell what it knows from before.
+        for _ in 0..2 {
+            match watched.poll(waker) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => {
+                    // Of a runtime that is no more. The next look registers anew.
+                    self.watched = None;
+                    return Err(error);
+                }
+            }
+        }
+        waker.wake_by_ref();
+        Ok(())
     }
 
-    /// Has the task woken at a moment, too.
+    /// Has the task woken at a moment, too, or somewhat earlier: one moment serves several waits.
     pub(crate) fn wake_at(&mut self, at: Instant, waker: &Waker) -> io::Result<()> {
-        self.alarm = Some(Alarm::set(at, waker)?);
+        if self.alarm.as_ref().is_none_or(|alarm| !alarm.keep(at, waker)) {
+            self.alarm = Some(Alarm::set(at, waker)?);
+        }
         Ok(())
     }
 }
@@ -90,7 +121,7 @@ pub(crate) enum Ending {
     /// It cannot be had: ask for the lease now and then.
     Unknown,
     Process(OwnedFd),
-    Registered(Registration),
+    Registered(Watched),
 }
 
 impl Ending {
@@ -105,7 +136,7 @@ impl Ending {
     pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Process(fd) => Some(fd.as_fd()),
-            Self::Registered(registration) => Some(registration.as_fd()),
+            Self::Registered(watched) => Some(watched.as_fd()),
             Self::Unasked | Self::Unknown => None,
         }
     }
@@ -115,8 +146,9 @@ impl Ending {
         if matches!(self, Self::Process(_))
             && let Self::Process(fd) = std::mem::take(self)
         {
-            *self = Registration::new(fd).map_or(Self::Unknown, Self::Registered);
+            *self = Watched::new(fd).map_or(Self::Unknown, Self::Registered);
         }
-        matches!(self, Self::Registered(registration) if registration.arm(waker).is_ok())
+        // Ended already: it is not gone as long as somebody else holds what it held; that is to be asked for.
+        matches!(self, Self::Registered(watched) if watched.poll(waker).is_pending())
     }
 }

@@ -64,8 +64,7 @@ impl Future for ReceivingBytes<'_> {
     type Output = Result<Vec<u8>, RecvError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut to = Vec::new();
-        self.receiver.end.poll_take(cx, |source| source.pop_to(&mut to)).map(waited).map_ok(|_| to)
+        self.receiver.poll_recv(cx)
     }
 }
 
@@ -124,11 +123,7 @@ impl Future for SendingBytes<'_, '_> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Self { sender, message } = self.get_mut();
-        if sender.end.overflow != Overflow::Block {
-            return Poll::Ready(sender.send(message));
-        }
-        let sent = sender.end.poll_send(cx, &mut |sink: &mut ByteSink| sink.push(message));
-        sent.map_err(SendError::from)
+        sender.poll_send(cx, message)
     }
 }
 
@@ -217,6 +212,15 @@ impl<T: Message> Sender<T> {
 }
 
 impl BytesReceiver {
+    /// One poll of [`recv_async`](Self::recv_async), for futures and streams by hand.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Vec<u8>, RecvError>> {
+        let mut to = Vec::new();
+        self.end.poll_take(cx, |source| source.pop_to(&mut to)).map(waited).map_ok(|_| to)
+    }
+
     /// As [`recv`](Self::recv), for async code in any runtime; cancel-safe.
     ///
     /// # Errors
@@ -227,6 +231,18 @@ impl BytesReceiver {
 }
 
 impl BytesSender {
+    /// One poll of [`send_async`](Self::send_async), for futures and sinks by hand.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn poll_send(&mut self, cx: &mut Context<'_>, message: &[u8]) -> Poll<Result<(), SendError<()>>> {
+        if self.end.overflow != Overflow::Block {
+            return Poll::Ready(self.send(message));
+        }
+        let sent = self.end.poll_send(cx, &mut |sink: &mut ByteSink| sink.push(message));
+        sent.map_err(SendError::from)
+    }
+
     /// As [`send`](Self::send), for async code in any runtime; cancel-safe.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use tidewire_shm::{
 use crate::error::OpenError;
 use crate::message::Difference;
 use crate::options::Options;
+use crate::typed::Leaving;
 
 /// How often an end that found another in the middle of coming or going looks again.
 const ATTEMPTS: u32 = 100;
@@ -40,6 +41,20 @@ pub(crate) fn take_a_place<R>(mut open: impl FnMut() -> Result<R, OpenError>) ->
         }
     }
     open()
+}
+
+/// Tries to take what somebody has, until it is free or the time is over.
+pub(crate) fn take_over<R>(
+    time: Duration,
+    mut open: impl FnMut() -> Result<R, OpenError>,
+) -> Result<R, OpenError> {
+    let until = crate::rest::Until::after(time);
+    loop {
+        match open() {
+            Err(OpenError::Taken { .. }) if !until.is_over() => std::thread::sleep(PAUSE),
+            done => return done,
+        }
+    }
 }
 
 /// What a pattern is, as its creator writes it and all others compare it.
@@ -142,8 +157,15 @@ impl Plan<'_> {
                 (Err(error), None) => return Err(error.into()),
             };
             let adopted = joined.arrival == Arrival::Adopted;
-            match self.open(joined.segment, Some(joined.presence)).map(|ground| Ground { adopted, ..ground })
-            {
+            // What was made here and cannot be opened goes again, after all that stands on it.
+            let made = joined.arrival == Arrival::Created;
+            let mut leaving = made.then(|| Leaving::from(&joined.segment, self.options));
+            let opened = self.open(joined.segment, Some(joined.presence));
+            if let Some(leaving) = &mut leaving {
+                leaving.keep = opened.is_ok();
+            }
+            drop(leaving);
+            match opened.map(|ground| Ground { adopted, ..ground }) {
                 // Nobody is there whom it could serve.
                 Err(
                     OpenError::Incompatible(_)
@@ -231,10 +253,5 @@ impl Ground {
         options: &SleepOptions,
     ) -> Result<tidewire_shm::bell::Attendance<System, Untrusted>, OpenError> {
         Ok(self.roster.attend(entry, self.prepare_to_attend(), System, options)?)
-    }
-
-    /// The name, if it has one, and its directory; so that the last one to leave can take it away.
-    pub(crate) fn name(&self) -> Option<String> {
-        self.segment.name().map(ToString::to_string)
     }
 }

@@ -1,5 +1,6 @@
 //! The latest value under a name: one writer, any number of readers that cannot write.
 
+mod changing;
 mod error;
 mod reader;
 mod writer;
@@ -10,12 +11,13 @@ use tidewire_seqlock::{AttachError, Cell};
 use tidewire_shm::{LeaseError, Name, Region, Segment, SegmentError, SegmentLeases, Untrusted};
 
 use crate::error::OpenError;
-use crate::ground::{Ground, Plan};
+use crate::ground::{Ground, Plan, own};
 use crate::message::Message;
 use crate::options::Options;
 use crate::queue::cannot;
 use crate::rest::Until;
 
+pub use changing::Changing;
 pub use error::{LoadError, StoreError, WaitError};
 pub use reader::Reader;
 pub use writer::Writer;
@@ -152,7 +154,10 @@ impl Options {
         initial: T,
         wake: Wake,
     ) -> Result<Writer<T>, OpenError> {
-        Writer::on(plan::<T>(self, wake)?.join(name, &mut fill(&initial, wake))?, self)
+        own(self, |options| {
+            let ground = plan::<T>(options, wake)?.join(name, &mut fill(&initial, wake))?;
+            Ok((ground.adopted, Writer::on(ground, options)))
+        })
     }
 
     /// As [`reader`](crate::reader()), with these options, of which how to wait and the directory matter.

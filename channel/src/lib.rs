@@ -68,6 +68,7 @@
 //!
 //! # Features
 //! - `futures`: receivers and subscribers as streams, senders as sinks.
+//! - `tokio`, `smol`: the same ends with tasks that are woken by the reactor of their own runtime.
 //! - `serde`: `serde_receiver` and `serde_sender`, for messages of any type that serde can write and read.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
@@ -81,6 +82,9 @@ mod error;
 mod event;
 mod futures;
 mod ground;
+mod host;
+#[cfg(any(feature = "tokio", feature = "smol"))]
+mod hosted;
 mod info;
 mod latest;
 mod list;
@@ -96,38 +100,47 @@ mod select;
 mod send;
 #[cfg(feature = "serde")]
 mod serde_channel;
+#[cfg(feature = "smol")]
+pub mod smol;
 mod stream;
 #[cfg(feature = "futures")]
 mod stream_sink;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 mod typed;
 
-pub use bytes::{BytesReceiver, BytesSender, Writing, bytes_receiver, bytes_sender};
+pub use bytes::{
+    BytesChunk, BytesReceiver, BytesReservation, BytesSender, Writing, bytes_receiver, bytes_sender,
+};
 pub use error::{
     CallError, Corrupt, OpenError, RecvError, RecvTimeoutError, ReplyError, SendError, SendTimeoutError,
     SubscribeError, TryRecvError, TrySendError,
 };
 pub use futures::{Receiving, ReceivingBytes, Sending, SendingBytes, Subscribing};
+#[cfg(any(feature = "tokio", feature = "smol"))]
+pub use hosted::{Hosted, Hosting};
 pub use info::SenderInfo;
-pub use latest::{LoadError, Reader, Snapshot, StoreError, WaitError, Wake, Writer, reader, writer};
+pub use latest::{Changing, LoadError, Reader, Snapshot, StoreError, WaitError, Wake, Writer, reader, writer};
 pub use list::{Entry, Pattern, Peer, Report, Standing, Usage, clean, inspect, list};
 pub use message::{Difference, FieldLayout, Layout, Message};
 pub use options::{Kind, Options, Overflow, Wait};
 pub use publish::{Publisher, Subscriber, publisher, subscriber};
 pub use rpc::{
-    BytesClient, BytesPending, BytesRequest, BytesServer, CallId, Client, Pending, Request, Server,
-    ServiceEnds, client, server, service,
+    BytesClient, BytesPending, BytesRequest, BytesServer, CallId, Calling, CallingBytes, Client, Pending, Request,
+    Server, ServiceEnds, Serving, ServingBytes, client, server, service,
 };
 pub use select::{Descriptor, Endpoint, Select, Timer};
 #[cfg(feature = "serde")]
 pub use serde_channel::{DecodeError, EncodeError, SerdeReceiver, SerdeSender, serde_receiver, serde_sender};
 pub use stream::{StreamReader, StreamWriter};
 #[cfg(feature = "futures")]
-pub use stream_sink::{Messages, Outgoing, Published};
+pub use stream_sink::{BytesMessages, Messages, Outgoing, OutgoingBytes, Published};
 pub use tidewire_derive::Message;
 pub use tidewire_seqlock::Corrupt as CorruptValue;
 pub use tidewire_shm as shm;
 pub use tidewire_shm::StalePolicy;
-pub use typed::{Drain, Iter, Receiver, Sender, channel, receiver, sender};
+pub use tidewire_ring::TooMany;
+pub use typed::{Chunk, Drain, Iter, Receiver, Reservation, Sender, channel, receiver, sender};
 
 /// For the code that the derive writes.
 #[doc(hidden)]

@@ -151,7 +151,7 @@ impl Options {
             report.capacity = queue.map(|queue| queue.capacity);
         }
         // Each entry takes a line, and so does what stands before them; the last page may have room for more.
-        let room = u32::try_from(region.len() / 128 - 1).unwrap_or(0).min(tidewire_shm::bell::ROSTER_MAX);
+        let room = u32::try_from(region.len() / 128).unwrap_or(0).saturating_sub(1).min(tidewire_shm::bell::ROSTER_MAX);
         let entries = match report.entry.pattern {
             Pattern::Latest => 1,
             _ => {

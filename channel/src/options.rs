@@ -67,9 +67,14 @@ pub enum Overflow {
     /// `send` drops it, and counts it: [`Sender::dropped`](crate::Sender::dropped), and for the receiver
     /// [`SenderInfo::dropped`](crate::SenderInfo::dropped).
     DropNewest,
-    /// It takes the place of the oldest one, and whoever missed that is told: [`Subscriber::missed`](crate::Subscriber::missed). For
-    /// what is published, where it is the default; a channel has no such thing, since nobody but its receiver takes
-    /// messages out.
+    /// It takes the place of the oldest one, and whoever missed that is told exactly how many:
+    /// [`Receiver::missed`](crate::Receiver::missed), [`Subscriber::missed`](crate::Subscriber::missed). The default for what is
+    /// published.
+    ///
+    /// In a channel only with [`Kind::Single`]: in the other queues nobody but the receiver takes messages out, since a sender that
+    /// did could be killed, or stopped, with one that is neither here nor there. One sender overwrites what is its own, and its
+    /// receiver finds out. That its receiver was killed, the sender finds out within a capacity of messages. For several, give each a channel of its own and [`Select`](crate::Select) them; for several
+    /// receivers, publish. Not for channels of bytes.
     DropOldest,
 }
 
@@ -104,6 +109,8 @@ pub struct Options {
     pub(crate) huge_pages: bool,
     pub(crate) prefault: bool,
     pub(crate) lock_memory: bool,
+    /// Only `trusted` sets it.
+    pub(crate) trusted: bool,
 }
 
 impl Default for Options {
@@ -131,6 +138,7 @@ impl Options {
             huge_pages: false,
             prefault: false,
             lock_memory: false,
+            trusted: false,
         }
     }
 
@@ -167,6 +175,9 @@ impl Options {
 
     /// How many of the messages that were published before it came a subscriber wants, as far as they are kept. None, if
     /// nothing else is chosen.
+    ///
+    /// A channel has no use for it: what was sent before its receiver came, or between two receivers, waits for the next one in any
+    /// case.
     #[must_use]
     pub fn history(mut self, messages: u64) -> Self {
         self.history = messages;
@@ -197,32 +208,72 @@ impl Options {
         self
     }
 
-    /// Keeps names in this directory instead of the one of this user.
+    /// Keeps names in this directory instead of the one of this user. Only this user can enter it: between users, hand the
+    /// [memory](Self::memory) over.
     #[must_use]
     pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.directory = Some(directory.into());
         self
     }
 
-    /// Asks for huge pages.
+    /// Asks for huge pages; normal ones are taken where the system gives none. What was got,
+    /// [`Segment::huge_pages`](crate::shm::Segment::huge_pages) of an end's memory says.
     #[must_use]
     pub fn huge_pages(mut self, wanted: bool) -> Self {
         self.huge_pages = wanted;
         self
     }
 
-    /// Has all pages mapped before the first message.
+    /// Has all pages mapped before the first message, by this end for itself, so that no message waits for one.
     #[must_use]
     pub fn prefault(mut self, wanted: bool) -> Self {
         self.prefault = wanted;
         self
     }
 
-    /// Keeps the memory from being swapped out.
+    /// Keeps the memory from being swapped out, as long as this end is there. Where a limit of this process forbids that, its ends
+    /// are not opened: [`SegmentError::Limit`](crate::shm::SegmentError::Limit).
     #[must_use]
     pub fn lock_memory(mut self, wanted: bool) -> Self {
         self.lock_memory = wanted;
         self
+    }
+
+    /// Trusts all who can write the memory of the channel: then this end lends messages where they lie, to be written by
+    /// [`Reservation::as_mut`](crate::Reservation::as_mut) and read by [`Chunk::as_slices`](crate::Chunk::as_slices), and their
+    /// like for bytes. Without it, what goes in and out is copied, once, between the shared memory and memory of the caller.
+    ///
+    /// It concerns the end that is opened with it, and of patterns only channels: what is published, asked, answered or written
+    /// as the latest value is copied in any case. All else is checked as it is for peers that are not trusted.
+    ///
+    /// # Safety
+    /// Until the last end that was opened with these options is gone, every process that can write the memory of the channel
+    /// writes it only by way of this library.
+    ///
+    /// # Examples
+    /// ```
+    /// // SAFETY: without a name, the memory is this process's alone.
+    /// let options = unsafe { tidewire::Options::new().trusted() };
+    /// let (mut tx, mut rx) = options.channel::<[u8; 65536]>()?;
+    /// let mut frame = tx.reserve()?;
+    /// if let Some(frame) = frame.as_mut() {
+    ///     frame.fill(7);
+    /// }
+    /// frame.commit()?;
+    /// let mut frames = rx.read_chunk(1)?;
+    /// assert_eq!(frames.as_slices().map(|(frames, _)| frames[0][65535]), Some(7));
+    /// frames.release(1)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub unsafe fn trusted(mut self) -> Self {
+        self.trusted = true;
+        self
+    }
+
+    /// Whether a channel with these options overwrites its oldest messages.
+    pub(crate) fn is_lossy(&self) -> bool {
+        self.overflow == Some(Overflow::DropOldest)
     }
 
     pub(crate) fn segment_options(&self) -> SegmentOptions {
@@ -242,9 +293,13 @@ impl Options {
     }
 
     pub(crate) fn checked_senders(&self) -> Result<u32, OpenError> {
-        if self.overflow == Some(Overflow::DropOldest) {
-            let reason = "expected an overflow that a channel has, found DropOldest: publish instead";
-            return Err(OpenError::Options { reason: reason.to_owned() });
+        if self.is_lossy() && self.kind != Kind::Single {
+            return Err(OpenError::Options {
+                reason: format!(
+                    "expected Kind::Single where the oldest are dropped, found Kind::{:?}: what one sender overwrites must be its own",
+                    self.kind
+                ),
+            });
         }
         let senders = self.most_senders();
         if (1..ROSTER_MAX).contains(&senders) {

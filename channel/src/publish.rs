@@ -117,7 +117,7 @@ impl Options {
     /// # Errors
     /// [`OpenError::TimedOut`] if nobody came, else as [`subscriber`](Self::subscriber).
     pub fn subscriber_in<T: Message>(&self, name: &str, time: Duration) -> Result<Subscriber<T>, OpenError> {
-        Subscriber::on(plan::<T>(self)?.find_in(name, time)?, self)
+        take_a_place(|| Subscriber::on(plan::<T>(self)?.find_in(name, time)?, self))
     }
 
     /// Subscribes with memory that this process cannot write: the kernel sees to it. Nobody knows of such a subscriber, and

@@ -1,11 +1,51 @@
 //! The queues that a channel can be made of, behind one face.
 
+mod lossy;
+mod sink;
+mod source;
+
 use tidewire_mpsc::ordered;
-use tidewire_shm::{Liveness, Region, SegmentLeases, Untrusted};
+use tidewire_seqlock::log::Log;
+use tidewire_shm::bell::Roster;
+use tidewire_shm::{Liveness, Region, SegmentLeases, Trusted, Untrusted};
 
 use crate::error::{Corrupt, OpenError};
 use crate::message::Message;
-use crate::options::{Kind, Options};
+use crate::options::{Kind, Options, Overflow};
+
+pub(crate) use lossy::{MISSED, PASSED};
+pub(crate) use sink::{Held, Sink};
+pub(crate) use source::{Lent, Source};
+
+/// What the end of a channel is to be opened as.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    pub(crate) kind: Kind,
+    pub(crate) overflow: Overflow,
+    /// Whether whoever opens it promised that peers are to be trusted.
+    pub(crate) trusted: bool,
+}
+
+impl Shape {
+    /// What its creator chose, as one who opens it wants it.
+    pub(crate) fn of(numbers: &[u64; 8], options: &Options) -> Result<Self, OpenError> {
+        let (kind, overflow) = crate::typed::chosen(numbers)?;
+        Ok(Self { kind, overflow, trusted: options.trusted })
+    }
+}
+
+/// The same memory, for an end that trusts its peers.
+pub(crate) fn trusting(region: Region<Untrusted>) -> Region<Trusted> {
+    // SAFETY: only called for options that were made by `Options::trusted`, whose caller promised just that; one handle for
+    // each role, since the roles are leased.
+    unsafe { region.assume_trusted() }
+}
+
+/// What is seldom done, out of the way of what is done often.
+#[inline(never)]
+pub(crate) fn aside<R>(work: impl FnOnce() -> R) -> R {
+    work()
+}
 
 /// What became of one look at a queue.
 #[derive(Debug)]
@@ -33,6 +73,8 @@ pub(crate) trait Outlet {
     fn release(&mut self);
     /// Whether a look would find nothing.
     fn is_empty(&self) -> bool;
+    /// Whether a look would find something, or that the queue cannot be used any more.
+    fn is_ready(&mut self) -> bool;
     /// Looks for senders that came.
     fn rescan(&mut self);
     /// Frees what senders held that are proven dead.
@@ -41,36 +83,34 @@ pub(crate) trait Outlet {
     fn take_corrupt(&mut self) -> Option<Corrupt>;
     /// Forgets the queue without giving anything back.
     fn abandon(&mut self);
+    /// What to tell the senders and the next receiver, where the queue itself does not: asked for before each wait, and after
+    /// a look that was cut short for it.
+    fn progress(&mut self) -> Option<Progress> {
+        None
+    }
+}
+
+/// How far the receiver of an overwritten queue came: counters of its entry.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Progress {
+    /// Messages received or missed since the last time.
+    pub(crate) passed: u64,
+    /// Messages missed since the last time.
+    pub(crate) missed: u64,
+    /// Whether a look found nothing only to have this told.
+    pub(crate) cut_short: bool,
 }
 
 /// What a sender does with any queue.
 pub(crate) trait Inlet {
+    /// The receiver was looked after: what never is full says so now and then only to have that done.
+    fn looked(&mut self) {}
     /// Which of the senders it is.
     fn lane(&self) -> u32;
-    /// Whether nothing is left of what anybody sent.
-    fn is_all_received(&self) -> bool;
+    /// Whether nothing is left of what anybody sent. The roster says what its receiver told.
+    fn is_all_received(&self, roster: &Roster<Untrusted>) -> bool;
     /// Forgets the queue without giving anything back.
     fn abandon(&mut self);
-}
-
-/// The receiving end of a queue of `T`.
-#[derive(Debug)]
-pub(crate) enum Source<T: Message> {
-    Lanes(tidewire_mpsc::fixed::Consumer<T, Untrusted>),
-    Ordered(ordered::fixed::Consumer<T, Untrusted>),
-    Single(tidewire_ring::fixed::Consumer<T, Untrusted>),
-    /// In a fork child, whose parent has it.
-    Abandoned,
-}
-
-/// A sending end of a queue of `T`.
-#[derive(Debug)]
-pub(crate) enum Sink<T: Message> {
-    Lanes(tidewire_mpsc::fixed::Producer<T, Untrusted>, tidewire_mpsc::fixed::Queue<T, Untrusted>),
-    Ordered(ordered::fixed::Producer<T, Untrusted>, ordered::fixed::Queue<T, Untrusted>),
-    Single(tidewire_ring::fixed::Producer<T, Untrusted>),
-    /// In a fork child, whose parent has it.
-    Abandoned,
 }
 
 pub(crate) fn lanes_options(options: &Options) -> tidewire_mpsc::Options {
@@ -97,7 +137,18 @@ pub(crate) fn capacity<T>(options: &Options) -> Result<usize, OpenError> {
         .ok_or_else(|| cannot(format!("expected fewer than {wanted} messages")))
 }
 
+/// Of a queue whose sender overwrites the oldest.
+fn log_options<T: Message>(options: &Options) -> Result<tidewire_seqlock::log::Options, OpenError> {
+    let capacity = capacity::<T>(options)?.max(4);
+    let capacity = u32::try_from(capacity)
+        .map_err(|_| cannot(format!("expected at most {} messages, found {capacity}", u32::MAX)))?;
+    Ok(tidewire_seqlock::log::Options::new(capacity).liveness::<SegmentLeases>())
+}
+
 pub(crate) fn bytes_of<T: Message>(options: &Options) -> Result<usize, OpenError> {
+    if options.is_lossy() {
+        return Log::<T, Untrusted>::bytes(&log_options::<T>(options)?).map_err(cannot);
+    }
     let capacity = capacity::<T>(options)?;
     match options.kind {
         Kind::Lanes => tidewire_mpsc::fixed::Queue::<T, Untrusted>::bytes(capacity, &lanes_options(options))
@@ -112,6 +163,9 @@ pub(crate) fn bytes_of<T: Message>(options: &Options) -> Result<usize, OpenError
 }
 
 pub(crate) fn create<T: Message>(region: Region<Untrusted>, options: &Options) -> Result<(), OpenError> {
+    if options.is_lossy() {
+        return Log::<T, _>::create(region, &log_options::<T>(options)?).map(drop).map_err(cannot);
+    }
     let capacity = capacity::<T>(options)?;
     match options.kind {
         Kind::Lanes => tidewire_mpsc::fixed::Queue::<T, _>::create(region, capacity, &lanes_options(options))
@@ -123,258 +177,6 @@ pub(crate) fn create<T: Message>(region: Region<Untrusted>, options: &Options) -
         Kind::Single => tidewire_ring::fixed::Ring::<T, _>::create(region, capacity, &ring_options())
             .map(drop)
             .map_err(cannot),
-    }
-}
-
-impl<T: Message> Source<T> {
-    pub(crate) fn open(
-        kind: Kind,
-        region: Region<Untrusted>,
-        leases: &SegmentLeases,
-    ) -> Result<Self, OpenError> {
-        Ok(match kind {
-            Kind::Lanes => Self::Lanes(tidewire_mpsc::fixed::Queue::open(region, 0)?.consumer(leases)?),
-            Kind::Ordered => Self::Ordered(ordered::fixed::Queue::open(region, 0)?.consumer(leases)?),
-            Kind::Single => Self::Single(tidewire_ring::fixed::Ring::open(region, 0)?.consumer_with(leases)?),
-        })
-    }
-
-    #[inline(always)]
-    pub(crate) fn pop(&mut self) -> Popped<T> {
-        match self {
-            Self::Lanes(queue) => match queue.pop() {
-                Ok(value) => Popped::Got(value),
-                Err(tidewire_mpsc::PopError::Empty) => Popped::Empty,
-            },
-            Self::Ordered(queue) => match queue.pop() {
-                Ok(value) => Popped::Got(value),
-                Err(ordered::PopError::Empty) => Popped::Empty,
-                Err(ordered::PopError::Corrupt(corrupt)) => Popped::Corrupt(Corrupt::Order(corrupt)),
-            },
-            Self::Single(queue) => match queue.pop() {
-                Ok(value) => Popped::Got(value),
-                Err(tidewire_ring::PopError::Empty) => Popped::Empty,
-                Err(tidewire_ring::PopError::Corrupt(corrupt)) => Popped::Corrupt(Corrupt::Peer(corrupt)),
-            },
-            Self::Abandoned => Popped::Empty,
-        }
-    }
-
-    /// For messages that are too large to return by value.
-    #[inline(always)]
-    pub(crate) fn pop_to(&mut self, to: &mut T) -> Popped<()> {
-        match self {
-            Self::Lanes(queue) => match queue.pop_to(to) {
-                Ok(()) => Popped::Got(()),
-                Err(tidewire_mpsc::PopError::Empty) => Popped::Empty,
-            },
-            Self::Ordered(queue) => match queue.pop_to(to) {
-                Ok(()) => Popped::Got(()),
-                Err(ordered::PopError::Empty) => Popped::Empty,
-                Err(ordered::PopError::Corrupt(corrupt)) => Popped::Corrupt(Corrupt::Order(corrupt)),
-            },
-            Self::Single(queue) => match queue.pop_to(to) {
-                Ok(()) => Popped::Got(()),
-                Err(tidewire_ring::PopError::Empty) => Popped::Empty,
-                Err(tidewire_ring::PopError::Corrupt(corrupt)) => Popped::Corrupt(Corrupt::Peer(corrupt)),
-            },
-            Self::Abandoned => Popped::Empty,
-        }
-    }
-
-    #[inline(always)]
-    pub(crate) fn pop_into(&mut self, to: &mut [T]) -> Popped<usize> {
-        match self {
-            Self::Lanes(queue) => match queue.pop_into(to) {
-                Ok(n) => Popped::Got(n),
-                Err(tidewire_mpsc::PopError::Empty) => Popped::Empty,
-            },
-            Self::Ordered(queue) => match queue.pop_into(to) {
-                Ok(n) => Popped::Got(n),
-                Err(ordered::PopError::Empty) => Popped::Empty,
-                Err(ordered::PopError::Corrupt(corrupt)) => Popped::Corrupt(Corrupt::Order(corrupt)),
-            },
-            Self::Single(queue) => match queue.pop_into(to) {
-                Ok(n) => Popped::Got(n),
-                Err(tidewire_ring::PopError::Empty) => Popped::Empty,
-                Err(tidewire_ring::PopError::Corrupt(corrupt)) => Popped::Corrupt(Corrupt::Peer(corrupt)),
-            },
-            Self::Abandoned => Popped::Empty,
-        }
-    }
-}
-
-impl<T: Message> Source<T> {
-    /// What each sender has sent and this end not yet received: its number, and how much.
-    pub(crate) fn queued(&self) -> Vec<(u32, usize)> {
-        let depth =
-            |lane: tidewire_mpsc::LaneStats| (lane.lane, usize::try_from(lane.depth).unwrap_or(usize::MAX));
-        match self {
-            Self::Lanes(queue) => queue.lanes().map(depth).collect(),
-            Self::Ordered(queue) => queue.lanes().map(depth).collect(),
-            Self::Single(queue) => vec![(0, queue.len())],
-            Self::Abandoned => Vec::new(),
-        }
-    }
-}
-
-impl<T: Message> Outlet for Source<T> {
-    fn release(&mut self) {
-        match self {
-            Self::Lanes(queue) => queue.release(),
-            Self::Ordered(queue) => queue.release(),
-            Self::Single(queue) => queue.release(),
-            Self::Abandoned => {}
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        match self {
-            Self::Lanes(queue) => queue.is_empty(),
-            Self::Ordered(queue) => queue.is_empty(),
-            Self::Single(queue) => queue.is_empty(),
-            Self::Abandoned => true,
-        }
-    }
-
-    fn rescan(&mut self) {
-        if let Self::Lanes(queue) = self {
-            queue.rescan();
-        }
-    }
-
-    fn reclaim(&mut self, leases: &SegmentLeases) {
-        // What is refused now is tried again when the next one goes, and by whoever needs the lane.
-        let _tried = match self {
-            Self::Lanes(queue) => queue.reclaim(leases),
-            Self::Ordered(queue) => queue.reclaim(leases),
-            Self::Single(_) | Self::Abandoned => Ok(0),
-        };
-    }
-
-    fn take_corrupt(&mut self) -> Option<Corrupt> {
-        match self {
-            Self::Lanes(queue) => queue.take_corrupt().map(Corrupt::Sender),
-            Self::Ordered(queue) => queue.take_corrupt().map(Corrupt::Sender),
-            Self::Single(_) | Self::Abandoned => None,
-        }
-    }
-
-    #[expect(clippy::mem_forget, reason = "that nothing is given back is what is wanted")]
-    fn abandon(&mut self) {
-        std::mem::forget(std::mem::replace(self, Self::Abandoned));
-    }
-}
-
-impl<T: Message> Sink<T> {
-    pub(crate) fn open(
-        kind: Kind,
-        region: Region<Untrusted>,
-        leases: &SegmentLeases,
-    ) -> Result<Self, OpenError> {
-        Ok(match kind {
-            Kind::Lanes => {
-                let queue = tidewire_mpsc::fixed::Queue::open(region, 0)?;
-                Self::Lanes(queue.producer(leases)?, queue)
-            }
-            Kind::Ordered => {
-                let queue = ordered::fixed::Queue::open(region, 0)?;
-                Self::Ordered(queue.producer(leases)?, queue)
-            }
-            Kind::Single => Self::Single(tidewire_ring::fixed::Ring::open(region, 0)?.producer_with(leases)?),
-        })
-    }
-
-    #[inline(always)]
-    pub(crate) fn push(&mut self, value: &T) -> Pushed {
-        match self {
-            Self::Lanes(queue, _) => pushed(queue.push_from(value)),
-            Self::Ordered(queue, _) => ordered_pushed(queue.push_from(value)),
-            Self::Single(queue) => pushed(queue.push_from(value)),
-            Self::Abandoned => Pushed::Full,
-        }
-    }
-
-    #[inline(always)]
-    pub(crate) fn push_slice(&mut self, values: &[T]) -> Pushed {
-        match self {
-            Self::Lanes(queue, _) => pushed(queue.push_slice(values)),
-            Self::Ordered(queue, _) => ordered_pushed(queue.push_slice(values)),
-            Self::Single(queue) => pushed(queue.push_slice(values)),
-            Self::Abandoned => Pushed::Full,
-        }
-    }
-
-    /// The most messages of one batch.
-    pub(crate) fn most(&self) -> usize {
-        match self {
-            Self::Lanes(queue, _) => queue.capacity(),
-            Self::Ordered(queue, _) => queue.max_batch(),
-            Self::Single(queue) => queue.capacity(),
-            Self::Abandoned => 0,
-        }
-    }
-
-    /// What is sent and not yet received.
-    pub(crate) fn len(&self) -> usize {
-        match self {
-            Self::Lanes(queue, _) => queue.len(),
-            Self::Ordered(queue, _) => queue.len(),
-            Self::Single(queue) => queue.len(),
-            Self::Abandoned => 0,
-        }
-    }
-
-    pub(crate) fn capacity(&self) -> usize {
-        match self {
-            Self::Lanes(queue, _) => queue.capacity(),
-            Self::Ordered(queue, _) => queue.capacity(),
-            Self::Single(queue) => queue.capacity(),
-            Self::Abandoned => 0,
-        }
-    }
-}
-
-impl<T: Message> Inlet for Sink<T> {
-    fn is_all_received(&self) -> bool {
-        match self {
-            Self::Lanes(_, queue) => queue.lanes().all(|lane| lane.depth == 0),
-            Self::Ordered(_, queue) => queue.lanes().all(|lane| lane.depth == 0),
-            Self::Single(queue) => queue.is_empty(),
-            Self::Abandoned => false,
-        }
-    }
-
-    fn lane(&self) -> u32 {
-        match self {
-            Self::Lanes(queue, _) => queue.lane(),
-            Self::Ordered(queue, _) => queue.lane(),
-            Self::Single(_) | Self::Abandoned => 0,
-        }
-    }
-
-    #[expect(clippy::mem_forget, reason = "that nothing is given back is what is wanted")]
-    fn abandon(&mut self) {
-        std::mem::forget(std::mem::replace(self, Self::Abandoned));
-    }
-}
-
-#[inline(always)]
-fn pushed(result: Result<(), tidewire_ring::PushError>) -> Pushed {
-    match result {
-        Ok(()) => Pushed::Done,
-        Err(tidewire_ring::PushError::Full) => Pushed::Full,
-        Err(tidewire_ring::PushError::Corrupt(corrupt)) => Pushed::Corrupt(Corrupt::Peer(corrupt)),
-    }
-}
-
-#[inline(always)]
-fn ordered_pushed(result: Result<(), ordered::PushError>) -> Pushed {
-    match result {
-        Ok(()) => Pushed::Done,
-        // Batches are cut to what can fit.
-        Err(ordered::PushError::Full | ordered::PushError::TooMany { .. }) => Pushed::Full,
-        Err(ordered::PushError::Corrupt(corrupt)) => Pushed::Corrupt(Corrupt::Order(corrupt)),
     }
 }
 

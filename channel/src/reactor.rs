@@ -130,10 +130,18 @@ impl Registration {
         // Before the descriptor is asked after: the event may come at once.
         let waker = waker.clone();
         let former = self.reactor.lock().wakers.insert(self.key, waker);
-        // Not under the lock: it may be the last of its task, and that has registrations of its own.
-        drop(former);
+        if former.is_some() {
+            // It is asked after since then, or the event is here and whoever has it wakes the task in a moment. The former
+            // waker ends here, not under the lock: it may be the last of its task, and that has registrations of its own.
+            return Ok(());
+        }
         let flags = EventFlags::IN | EventFlags::ONESHOT;
-        Ok(epoll::modify(&self.reactor.epoll, &*self.fd, EventData::new_u64(self.key), flags)?)
+        let asked = epoll::modify(&self.reactor.epoll, &*self.fd, EventData::new_u64(self.key), flags);
+        if asked.is_err() {
+            let unused = self.reactor.lock().wakers.remove(&self.key);
+            drop(unused);
+        }
+        Ok(asked?)
     }
 }
 
@@ -177,6 +185,20 @@ impl Alarm {
             let _rung = rustix::io::write(&reactor.interrupt, &1_u64.to_ne_bytes());
         }
         Ok(Self { reactor, at })
+    }
+
+    /// Whether it is still to come, and not later than `at`; then it wakes this task.
+    pub(crate) fn keep(&self, at: Instant, waker: &Waker) -> bool {
+        if self.at.0 > at || self.reactor.mark.is_forked_child() {
+            return false;
+        }
+        let mut waker = waker.clone();
+        let mut state = self.reactor.lock();
+        let Some(set) = state.timers.get_mut(&self.at) else { return false };
+        std::mem::swap(set, &mut waker);
+        // The former one ends after the lock.
+        drop(state);
+        true
     }
 }
 

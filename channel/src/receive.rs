@@ -10,11 +10,12 @@ use tidewire_shm::bell::{Armed, System, Woken};
 use tidewire_shm::{ForkMark, Presence, Segment, SegmentLeases};
 
 use crate::company::Company;
+use crate::error::Corrupt;
 use crate::error::{OpenError, RecvError, RecvTimeoutError, TryRecvError};
 use crate::event::{Events, UNRUNG, UNWATCHED};
 use crate::ground::Ground;
 use crate::options::Wait;
-use crate::queue::{Outlet, Popped};
+use crate::queue::{MISSED, Outlet, PASSED, Popped};
 use crate::rest::{Rest, Until};
 
 /// Attempts of one poll.
@@ -28,6 +29,8 @@ pub(crate) struct ReceiveEnd<O: Outlet> {
     // In this order: the role is free before those who wait are told.
     pub(crate) outlet: O,
     rest: Option<Rest>,
+    /// A sender that was found to be out of use, not yet told.
+    spoilt: Option<Corrupt>,
     events: Events,
     mark: ForkMark,
     pub(crate) company: Company,
@@ -40,10 +43,16 @@ impl<O: Outlet> ReceiveEnd<O> {
     pub(crate) fn new(outlet: O, ground: Ground, wait: Wait) -> Result<Self, OpenError> {
         let own = ground.prepare_to_attend();
         let Ground { segment, leases, presence, roster, mark, .. } = ground;
-        let company = Company::new(roster, Arc::clone(&leases), 0);
-        let own = company.roster.attend(RECEIVER, own, System, &wait.sleep_options())?;
+        let company = Company::new(roster, Arc::clone(&leases), 0)?;
+        // Counted on: what attends begins at zero.
+        let missed = company.roster.counter(RECEIVER, MISSED);
+        let mut own = company.roster.attend(RECEIVER, own, System, &wait.sleep_options())?;
+        own.count(MISSED, missed);
         let (rest, events) = (Some(Rest { own, wait }), Events::default());
-        let mut end = Self { outlet, rest, events, mark, company, leases, _presence: presence, segment };
+        let spoilt = None;
+        let mut end =
+            Self { outlet, rest, spoilt, events, mark, company, leases, _presence: presence, segment };
+        end.tell();
         end.look_around();
         Ok(end)
     }
@@ -114,11 +123,31 @@ impl<O: Outlet> ReceiveEnd<O> {
         }
     }
 
+    /// Tells how far this end came, where the queue does not; whether the last look was cut short for it.
+    fn tell(&mut self) -> bool {
+        match (self.outlet.progress(), self.rest.as_mut()) {
+            (Some(progress), Some(rest)) => {
+                rest.own.count(PASSED, progress.passed);
+                rest.own.count(MISSED, progress.missed);
+                progress.cut_short
+            }
+            _ => false,
+        }
+    }
+
     /// Nothing was found: has anything changed among the senders?
     #[cold]
     fn try_again<R>(&mut self, pop: &mut impl FnMut(&mut O) -> Popped<R>) -> Result<R, TryRecvError> {
-        if let Some(corrupt) = self.outlet.take_corrupt() {
+        if let Some(corrupt) = self.spoilt.take().or_else(|| self.outlet.take_corrupt()) {
             return Err(TryRecvError::Corrupt(corrupt));
+        }
+        if self.tell() {
+            match pop(&mut self.outlet) {
+                Popped::Got(got) => return Ok(got),
+                Popped::Corrupt(corrupt) => return Err(TryRecvError::Corrupt(corrupt)),
+                Popped::TooSmall(needed) => return Err(TryRecvError::BufferTooSmall { needed }),
+                Popped::Empty => {}
+            }
         }
         // A look that finds nothing releases what was handed out before.
         self.make_room();
@@ -176,6 +205,7 @@ impl<O: Outlet> ReceiveEnd<O> {
     /// Sleeps until there is something, which it takes, or something else to do.
     fn sleep<R>(&mut self, until: Until, pop: &mut impl FnMut(&mut O) -> Popped<R>) -> Option<Popped<R>> {
         self.outlet.release();
+        self.tell();
         self.make_room();
         let Self { outlet, rest, company, .. } = self;
         let mut got = None;
@@ -199,6 +229,11 @@ impl<O: Outlet> ReceiveEnd<O> {
             }
         }
         got
+    }
+
+    /// The queue, and what tells whether this process is the one that opened the end.
+    pub(crate) fn split(&mut self) -> (&mut O, &ForkMark) {
+        (&mut self.outlet, &self.mark)
     }
 
     /// Waits until that many senders are there.
@@ -243,14 +278,22 @@ impl<O: Outlet> ReceiveEnd<O> {
 impl<O: Outlet> ReceiveEnd<O> {
     /// Whether a call would not wait.
     pub(crate) fn is_ready(&mut self) -> bool {
-        if self.mark.is_forked_child() || !self.outlet.is_empty() {
+        if self.mark.is_forked_child() || self.outlet.is_ready() || self.is_spoilt() {
             return true;
         }
         if self.company.has_news() {
             self.look_around();
             self.outlet.rescan();
         }
-        !self.outlet.is_empty() || self.nothing() == TryRecvError::Disconnected
+        self.outlet.is_ready() || self.is_spoilt() || self.nothing() == TryRecvError::Disconnected
+    }
+
+    /// Whether a sender was found to be out of use, which the next call tells.
+    fn is_spoilt(&mut self) -> bool {
+        if self.spoilt.is_none() {
+            self.spoilt = self.outlet.take_corrupt();
+        }
+        self.spoilt.is_some()
     }
 
     /// Announces a wait; true: do not wait.
@@ -259,6 +302,7 @@ impl<O: Outlet> ReceiveEnd<O> {
             return Ok(true);
         }
         self.outlet.release();
+        self.tell();
         self.make_room();
         self.company.ask_after_all();
         if self.is_ready() {
@@ -267,7 +311,7 @@ impl<O: Outlet> ReceiveEnd<O> {
         self.company.find_endings();
         let Self { outlet, rest, events, company, .. } = self;
         let Some(rest) = rest.as_mut() else { return Ok(true) };
-        let news = || !outlet.is_empty() || company.roster.changes() != company.changes();
+        let news = || outlet.is_ready() || company.roster.changes() != company.changes();
         let armed = events.arm(&mut rest.own, news)?;
         Ok(armed == Armed::Ready)
     }
@@ -334,6 +378,7 @@ impl<O: Outlet> Drop for ReceiveEnd<O> {
             return;
         }
         self.outlet.release();
+        self.tell();
         // Says that nobody receives any more; then whoever waits for room is woken to see it.
         self.rest = None;
         self.company.call_all();

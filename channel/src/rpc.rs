@@ -48,7 +48,7 @@ use tidewire_ring::bytes::Ring;
 use tidewire_shm::{Field, Incompatible, Region, Segment, SegmentLeases, Untrusted};
 
 use crate::error::OpenError;
-use crate::ground::{Ground, Plan};
+use crate::ground::{Ground, Plan, own, take_a_place};
 use crate::message::Message;
 use crate::options::Options;
 use crate::queue::cannot;
@@ -56,11 +56,13 @@ use crate::queue::cannot;
 mod bytes;
 mod client_end;
 mod desk;
+mod futures;
 mod record;
 mod server_end;
 mod typed;
 
 pub use bytes::{BytesClient, BytesPending, BytesRequest, BytesServer};
+pub use futures::{Calling, CallingBytes, Serving, ServingBytes};
 pub use typed::{CallId, Client, Pending, Request, Server};
 
 use record::{DEPTH_MAX, HEAD_BYTES};
@@ -333,8 +335,11 @@ impl Options {
     /// # Errors
     /// As [`server`](crate::server()); [`OpenError::Options`] if what was chosen cannot be.
     pub fn server<Q: Message, R: Message>(&self, name: &str) -> Result<Server<Q, R>, OpenError> {
-        let (service, plan) = typed::<Q, R>(self)?;
-        Server::on(join(&service, &plan, name)?, self)
+        own(self, |options| {
+            let (service, plan) = typed::<Q, R>(options)?;
+            let ground = join(&service, &plan, name)?;
+            Ok((ground.adopted, Server::on(ground, options)))
+        })
     }
 
     /// As [`client`](crate::client()), with these options, of which how to wait and the directory matter.
@@ -342,7 +347,7 @@ impl Options {
     /// # Errors
     /// As [`client`](crate::client()).
     pub fn client<Q: Message, R: Message>(&self, name: &str) -> Result<Client<Q, R>, OpenError> {
-        Client::on(typed::<Q, R>(self)?.1.find(name)?, self)
+        take_a_place(|| Client::on(typed::<Q, R>(self)?.1.find(name)?, self))
     }
 
     /// As [`client`](Self::client), and waits for a server to come, but not longer than `time`.
@@ -354,7 +359,7 @@ impl Options {
         name: &str,
         time: Duration,
     ) -> Result<Client<Q, R>, OpenError> {
-        Client::on(typed::<Q, R>(self)?.1.find_in(name, time)?, self)
+        take_a_place(|| Client::on(typed::<Q, R>(self)?.1.find_in(name, time)?, self))
     }
 
     /// As [`service`](crate::service()), with these options.
@@ -400,8 +405,11 @@ impl Options {
     /// # Errors
     /// As [`server`](Self::server).
     pub fn bytes_server(&self, name: &str, longest: usize) -> Result<BytesServer, OpenError> {
-        let (service, plan) = of_bytes(self, longest)?;
-        BytesServer::on(join(&service, &plan, name)?, self)
+        own(self, |options| {
+            let (service, plan) = of_bytes(options, longest)?;
+            let ground = join(&service, &plan, name)?;
+            Ok((ground.adopted, BytesServer::on(ground, options)))
+        })
     }
 
     /// An end that asks, of a service of bytes; else as [`client`](Self::client).
@@ -409,7 +417,7 @@ impl Options {
     /// # Errors
     /// As [`client`](Self::client).
     pub fn bytes_client(&self, name: &str) -> Result<BytesClient, OpenError> {
-        BytesClient::on(of_bytes(self, 0)?.1.find(name)?, self)
+        take_a_place(|| BytesClient::on(of_bytes(self, 0)?.1.find(name)?, self))
     }
 
     /// An end that asks, of a service of bytes; else as [`client_in`](Self::client_in).
@@ -417,7 +425,7 @@ impl Options {
     /// # Errors
     /// As [`client_in`](Self::client_in).
     pub fn bytes_client_in(&self, name: &str, time: Duration) -> Result<BytesClient, OpenError> {
-        BytesClient::on(of_bytes(self, 0)?.1.find_in(name, time)?, self)
+        take_a_place(|| BytesClient::on(of_bytes(self, 0)?.1.find_in(name, time)?, self))
     }
 
     /// A service of bytes without a name; else as [`service`](Self::service).

@@ -33,7 +33,7 @@ pub(crate) mod sealed {
         fn disarm(&mut self);
         /// What becomes readable when there is something to do, after [`arm`](Self::arm); whether that is all that could
         /// happen.
-        fn descriptors<'a>(&'a self, to: &mut Vec<PollFd<'a>>) -> bool;
+        fn descriptors<'a>(&'a mut self, to: &mut Vec<PollFd<'a>>) -> bool;
         /// Whether each look is a system call.
         fn asks_the_system(&self) -> bool {
             false
@@ -45,7 +45,8 @@ pub(crate) mod sealed {
     }
 }
 
-/// What a [`Select`] can wait for: receivers, [timers](Timer) and [descriptors](Descriptor).
+/// What a [`Select`] can wait for: receivers, subscribers, servers, clients (for an answer to a call that was
+/// [kept](crate::Pending::into_id)), [timers](Timer) and [descriptors](Descriptor).
 pub trait Endpoint: sealed::Sealed {}
 
 impl<T: Message> sealed::Sealed for Receiver<T> {
@@ -61,7 +62,7 @@ impl<T: Message> sealed::Sealed for Receiver<T> {
         self.end.disarm();
     }
 
-    fn descriptors<'a>(&'a self, to: &mut Vec<PollFd<'a>>) -> bool {
+    fn descriptors<'a>(&'a mut self, to: &mut Vec<PollFd<'a>>) -> bool {
         self.end.descriptors(to)
     }
 }
@@ -81,7 +82,7 @@ impl sealed::Sealed for BytesReceiver {
         self.end.disarm();
     }
 
-    fn descriptors<'a>(&'a self, to: &mut Vec<PollFd<'a>>) -> bool {
+    fn descriptors<'a>(&'a mut self, to: &mut Vec<PollFd<'a>>) -> bool {
         self.end.descriptors(to)
     }
 }
@@ -126,7 +127,7 @@ impl sealed::Sealed for Timer {
 
     fn disarm(&mut self) {}
 
-    fn descriptors<'a>(&'a self, _to: &mut Vec<PollFd<'a>>) -> bool {
+    fn descriptors<'a>(&'a mut self, _to: &mut Vec<PollFd<'a>>) -> bool {
         true
     }
 
@@ -177,7 +178,7 @@ impl sealed::Sealed for Descriptor<'_> {
 
     fn disarm(&mut self) {}
 
-    fn descriptors<'a>(&'a self, to: &mut Vec<PollFd<'a>>) -> bool {
+    fn descriptors<'a>(&'a mut self, to: &mut Vec<PollFd<'a>>) -> bool {
         to.push(self.poll_fd());
         true
     }
@@ -318,7 +319,7 @@ impl Select {
         let due = armed.0.iter().filter_map(|end| end.due()).chain(until).min();
         let mut fds = Vec::new();
         let mut all = true;
-        for end in armed.0.iter() {
+        for end in armed.0.iter_mut() {
             all &= end.descriptors(&mut fds);
         }
         let now = Instant::now();

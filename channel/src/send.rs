@@ -43,6 +43,36 @@ pub(crate) struct SendEnd<I: Inlet> {
     pub(crate) segment: Segment,
 }
 
+/// What is left to do when a place is filled.
+#[derive(Debug)]
+pub(crate) struct Publication<'e> {
+    caller: &'e mut Caller<System, Untrusted>,
+    mark: &'e ForkMark,
+}
+
+impl Publication<'_> {
+    /// Whether this process is the one that opened the end.
+    pub(crate) fn is_ours(&self) -> bool {
+        !self.mark.is_forked_child()
+    }
+
+    /// Publishes, and wakes the receiver if it sleeps.
+    pub(crate) fn publish(self, commit: impl FnOnce() -> Pushed) -> Result<(), SendError<()>> {
+        if self.mark.is_forked_child() {
+            return Err(SendError::ForkedChild(()));
+        }
+        match commit() {
+            Pushed::Done => {
+                let _rung = self.caller.ring();
+                Ok(())
+            }
+            Pushed::Full => Err(SendError::Full(())),
+            Pushed::Corrupt(corrupt) => Err(SendError::Corrupt((), corrupt)),
+            Pushed::TooLong(most) => Err(SendError::TooLong((), most)),
+        }
+    }
+}
+
 /// What became of an offer.
 #[derive(Debug)]
 pub(crate) enum Offered {
@@ -95,6 +125,15 @@ impl<I: Inlet> SendEnd<I> {
 
     /// One attempt.
     pub(crate) fn offer(&mut self, push: &mut impl FnMut(&mut I) -> Pushed) -> Offered {
+        let offered = self.attempt(push);
+        if matches!(offered, Offered::Sent) {
+            self.ring();
+        }
+        offered
+    }
+
+    /// One attempt of something that the receiver need not know of.
+    fn attempt(&mut self, push: &mut impl FnMut(&mut I) -> Pushed) -> Offered {
         if self.mark.is_forked_child() {
             return Offered::Failed(TrySendError::ForkedChild(()));
         }
@@ -102,11 +141,15 @@ impl<I: Inlet> SendEnd<I> {
             return Offered::Failed(TrySendError::Disconnected(()));
         }
         match push(&mut self.inlet) {
-            Pushed::Done => {
-                let _rung = self.caller.ring();
-                Offered::Sent
-            }
+            Pushed::Done => Offered::Sent,
             Pushed::Full if self.is_alone() => Offered::Failed(TrySendError::Disconnected(())),
+            Pushed::Full if self.overflow == Overflow::DropOldest => {
+                self.inlet.looked();
+                match push(&mut self.inlet) {
+                    Pushed::Done => Offered::Sent,
+                    _ => Offered::Full,
+                }
+            }
             Pushed::Full => Offered::Full,
             Pushed::Corrupt(corrupt) => Offered::Failed(TrySendError::Corrupt((), corrupt)),
             Pushed::TooLong(most) => Offered::Failed(TrySendError::TooLong((), most)),
@@ -155,8 +198,19 @@ impl<I: Inlet> SendEnd<I> {
         until: Until,
         push: &mut impl FnMut(&mut I) -> Pushed,
     ) -> Result<(), TrySendError<()>> {
+        self.attempt_until(until, push)?;
+        self.ring();
+        Ok(())
+    }
+
+    /// As [`send_until`](Self::send_until), for something that the receiver need not know of.
+    pub(crate) fn attempt_until(
+        &mut self,
+        until: Until,
+        push: &mut impl FnMut(&mut I) -> Pushed,
+    ) -> Result<(), TrySendError<()>> {
         loop {
-            match self.offer(push) {
+            match self.attempt(push) {
                 Offered::Sent => return Ok(()),
                 Offered::Failed(error) => return Err(error),
                 Offered::Full if until.is_over() => return Err(TrySendError::Full(())),
@@ -164,10 +218,7 @@ impl<I: Inlet> SendEnd<I> {
             }
             if let Some(pushed) = self.sleep(until, push) {
                 match pushed {
-                    Pushed::Done => {
-                        let _rung = self.caller.ring();
-                        return Ok(());
-                    }
+                    Pushed::Done => return Ok(()),
                     Pushed::Corrupt(corrupt) => return Err(TrySendError::Corrupt((), corrupt)),
                     Pushed::TooLong(most) => return Err(TrySendError::TooLong((), most)),
                     Pushed::Full => {}
@@ -217,6 +268,37 @@ impl<I: Inlet> SendEnd<I> {
         }
     }
 
+    /// One look for a place.
+    pub(crate) fn find_room(
+        &mut self,
+        mut look: impl FnMut(&mut I) -> Pushed,
+    ) -> Result<(), TrySendError<()>> {
+        match self.attempt(&mut look) {
+            Offered::Sent => Ok(()),
+            Offered::Full => Err(TrySendError::Full(())),
+            Offered::Failed(error) => Err(error),
+        }
+    }
+
+    /// Finds a place, as the channel wants it where there is none.
+    pub(crate) fn await_room(&mut self, mut look: impl FnMut(&mut I) -> Pushed) -> Result<(), SendError<()>> {
+        match (self.find_room(&mut look), self.overflow) {
+            (Err(TrySendError::Full(())), Overflow::Block) => {
+                Ok(self.attempt_until(Until::NEVER, &mut look)?)
+            }
+            (Err(TrySendError::Full(())), Overflow::DropNewest | Overflow::DropOldest) => {
+                self.drop_newest(1);
+                Err(SendError::Full(()))
+            }
+            (found, _) => Ok(found?),
+        }
+    }
+
+    /// The queue, and what to do once something is published in it.
+    pub(crate) fn split(&mut self) -> (&mut I, Publication<'_>) {
+        (&mut self.inlet, Publication { caller: &mut self.caller, mark: &self.mark })
+    }
+
     /// Counts messages that were dropped.
     pub(crate) fn drop_newest(&mut self, messages: u64) {
         if let Some(rest) = self.rest.as_mut() {
@@ -226,7 +308,12 @@ impl<I: Inlet> SendEnd<I> {
 
     /// Whether nothing is left of what anybody sent; for an end that is about to leave.
     pub(crate) fn is_all_received(&self) -> bool {
-        !self.mark.is_forked_child() && self.inlet.is_all_received()
+        !self.mark.is_forked_child() && self.inlet.is_all_received(&self.roster)
+    }
+
+    /// What the others say of themselves.
+    pub(crate) fn roster(&self) -> &Roster<Untrusted> {
+        &self.roster
     }
 
     pub(crate) fn counter(&self, counter: usize) -> u64 {

@@ -160,6 +160,18 @@ impl Options {
         self.bytes_receiver(name).map(SerdeReceiver::new).map_err(|error| told(error, self, name))
     }
 
+    /// As [`serde_receiver`](Self::serde_receiver), and where somebody receives already, waits as long for it to go.
+    ///
+    /// # Errors
+    /// [`OpenError::Taken`] if somebody received all that time, else as [`serde_receiver`](Self::serde_receiver).
+    pub fn serde_receiver_in<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        time: Duration,
+    ) -> Result<SerdeReceiver<T>, OpenError> {
+        self.bytes_receiver_in(name, time).map(SerdeReceiver::new).map_err(|error| told(error, self, name))
+    }
+
     /// As [`serde_sender`](crate::serde_sender()), with these options.
     ///
     /// # Errors

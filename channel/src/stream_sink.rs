@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 use futures_sink::Sink;
 
+use crate::bytes::{BytesReceiver, BytesSender};
 use crate::error::{RecvError, SendError, SubscribeError};
 use crate::message::Message;
 use crate::publish::Subscriber;
@@ -151,5 +152,106 @@ impl<T: Message> Sender<T> {
     /// before, that one is not sent.
     pub fn sink(&mut self) -> Outgoing<'_, T> {
         Outgoing { sender: self, held: None }
+    }
+}
+
+/// The messages of a channel of bytes as they come: see [`BytesReceiver::stream`].
+#[must_use = "a stream does nothing unless it is polled"]
+pub struct BytesMessages<'r> {
+    receiver: &'r mut BytesReceiver,
+}
+
+/// Messages of bytes to be sent: see [`BytesSender::sink`].
+#[must_use = "a sink does nothing unless it is polled"]
+pub struct OutgoingBytes<'s> {
+    sender: &'s mut BytesSender,
+    /// What was taken and is not sent yet.
+    held: Option<Vec<u8>>,
+}
+
+impl Stream for BytesMessages<'_> {
+    type Item = Result<Vec<u8>, RecvError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.receiver.poll_recv(cx).map(|received| match received {
+            Err(RecvError::Disconnected) => None,
+            other => Some(other),
+        })
+    }
+}
+
+impl OutgoingBytes<'_> {
+    /// Sends what is held.
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError<()>>> {
+        let Some(message) = &self.held else { return Poll::Ready(Ok(())) };
+        let sent = self.sender.poll_send(cx, message);
+        if sent.is_ready() {
+            self.held = None;
+        }
+        sent
+    }
+}
+
+impl Sink<Vec<u8>> for OutgoingBytes<'_> {
+    type Error = SendError<()>;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError<()>>> {
+        self.poll_held(cx)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, message: Vec<u8>) -> Result<(), SendError<()>> {
+        if self.held.is_some() {
+            // Against the protocol: what is held is not lost.
+            return Err(SendError::Full(()));
+        }
+        self.held = Some(message);
+        Ok(())
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError<()>>> {
+        self.poll_held(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError<()>>> {
+        self.poll_held(cx)
+    }
+}
+
+impl Drop for BytesMessages<'_> {
+    fn drop(&mut self) {
+        self.receiver.end.disarm();
+    }
+}
+
+impl Drop for OutgoingBytes<'_> {
+    fn drop(&mut self) {
+        self.sender.end.disarm();
+    }
+}
+
+impl fmt::Debug for BytesMessages<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BytesMessages(..)")
+    }
+}
+
+impl fmt::Debug for OutgoingBytes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OutgoingBytes").field("holds", &self.held.is_some()).finish_non_exhaustive()
+    }
+}
+
+impl BytesReceiver {
+    /// The messages as a stream, which ends when all senders are gone; that something is wrong is an item of it.
+    pub fn stream(&mut self) -> BytesMessages<'_> {
+        BytesMessages { receiver: self }
+    }
+}
+
+impl BytesSender {
+    /// A sink that sends what it is given, and waits for room. One message may be held until the sink is flushed; dropped
+    /// before, that one is not sent.
+    pub fn sink(&mut self) -> OutgoingBytes<'_> {
+        OutgoingBytes { sender: self, held: None }
     }
 }

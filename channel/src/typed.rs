@@ -1,22 +1,23 @@
 //! Channels of messages of one type.
 
-use std::fmt;
+mod in_place;
+mod receiver;
+mod sender;
+
 use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tidewire_shm::{Segment, SegmentOptions};
 
-use crate::error::{
-    OpenError, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
-};
-use crate::ground::{Ground, Plan, own, take_a_place};
-use crate::info::{self, SenderInfo};
+use crate::error::OpenError;
+use crate::ground::{Ground, Plan, own, take_a_place, take_over};
 use crate::message::Message;
-use crate::options::{Kind, Options, Overflow, Wait};
-use crate::queue::{self, Popped, Pushed, Sink, Source, cannot};
-use crate::receive::ReceiveEnd;
-use crate::rest::Until;
-use crate::send::{DROPPED, Offered, SendEnd, WAITED};
+use crate::options::{Kind, Options, Overflow};
+use crate::queue::{self, cannot};
+
+pub use in_place::{Chunk, Reservation};
+pub use receiver::{Drain, Iter, Receiver};
+pub use sender::Sender;
 
 /// The kind of a composite that is a channel of messages.
 pub(crate) const KIND_CHANNEL: u32 = 0x0005_0001;
@@ -115,6 +116,11 @@ pub(crate) fn chosen(numbers: &[u64; 8]) -> Result<(Kind, Overflow), OpenError> 
 
 fn plan<T: Message>(options: &Options) -> Result<Plan<'_>, OpenError> {
     let senders = options.checked_senders()?;
+    if options.bytes_of != 0 {
+        return Err(cannot(
+            "expected no name of a content, since the type of the messages says it, found one",
+        ));
+    }
     Ok(Plan {
         kind: KIND_CHANNEL,
         fingerprint: T::LAYOUT.fingerprint(),
@@ -145,7 +151,29 @@ impl Options {
         })
     }
 
-    /// As [`sender`](crate::sender()), with these options, of which how to wait and the directory matter.
+    /// As [`receiver`](Self::receiver), and where somebody receives already, waits as long for it to go: a receiver that stands by.
+    /// It takes over within a few milliseconds of the death of the other.
+    ///
+    /// # Errors
+    /// [`OpenError::Taken`] if somebody received all that time, else as [`receiver`](Self::receiver).
+    ///
+    /// # Examples
+    /// ```
+    /// # use std::time::Duration;
+    /// # let place = tempfile::tempdir()?;
+    /// # let options = tidewire::Options::new().directory(place.path().join("segments"));
+    /// let first = options.receiver::<u64>("ticks")?;
+    /// let second = std::thread::spawn(move || options.receiver_in::<u64>("ticks", Duration::from_secs(5)));
+    /// drop(first);
+    /// assert!(second.join().unwrap().is_ok());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn receiver_in<T: Message>(&self, name: &str, time: Duration) -> Result<Receiver<T>, OpenError> {
+        take_over(time, || self.receiver(name))
+    }
+
+    /// As [`sender`](crate::sender()), with these options, of which those of the end itself matter: how to wait, the directory, how
+    /// memory is mapped, whether peers are trusted. What the channel is, its receiver chose.
     ///
     /// # Errors
     /// As [`sender`](crate::sender()).
@@ -158,7 +186,7 @@ impl Options {
     /// # Errors
     /// [`OpenError::TimedOut`] if nobody came, else as [`sender`](Self::sender).
     pub fn sender_in<T: Message>(&self, name: &str, time: Duration) -> Result<Sender<T>, OpenError> {
-        Sender::on(plan::<T>(self)?.find_in(name, time)?, self)
+        take_a_place(|| Sender::on(plan::<T>(self)?.find_in(name, time)?, self))
     }
 
     /// As [`channel`](crate::channel()), with these options.
@@ -227,10 +255,29 @@ pub(crate) struct Leaving {
 }
 
 impl Leaving {
+    /// Has an end opened on what was found. Where that fails, a name that was made for it goes, after all that it stood on:
+    /// as long as that is there, somebody uses the name. `keep`: what lies there may be somebody's.
+    pub(crate) fn with<R>(
+        ground: Ground,
+        options: &Options,
+        keep: bool,
+        open: impl FnOnce(Ground) -> Result<R, OpenError>,
+    ) -> Result<(R, Self), OpenError> {
+        let mut leaving = Self::of(&ground, options);
+        let opened = open(ground);
+        leaving.keep = keep && opened.is_err();
+        opened.map(|opened| (opened, leaving))
+    }
+
     pub(crate) fn of(ground: &Ground, options: &Options) -> Self {
+        Self::from(&ground.segment, options)
+    }
+
+    pub(crate) fn from(segment: &Segment, options: &Options) -> Self {
         // Without a descriptor the name is left for the next who joins or cleans.
-        let memory = ground.segment.try_clone_fd().ok();
-        Self { name: ground.name(), memory, options: options.segment_options(), keep: false }
+        let memory = segment.try_clone_fd().ok();
+        let name = segment.name().map(ToString::to_string);
+        Self { name, memory, options: options.segment_options(), keep: false }
     }
 }
 
@@ -247,434 +294,4 @@ pub(crate) fn single_queue(
     ground: &mut Ground,
 ) -> Result<tidewire_shm::Region<tidewire_shm::Untrusted>, OpenError> {
     ground.parts.pop().ok_or_else(|| cannot("expected a queue, found none"))
-}
-
-/// The receiving end of a channel. `Send`, not `Sync`, not `Clone`.
-///
-/// # Guarantees
-/// - Every message that a sender was told is sent arrives, once, whole, and in the order of that sender; also if the sender
-///   is killed right after, and also if this end dies and another goes on: what it had not been given is given to that
-///   one, and the last ones of each sender possibly again.
-/// - A wait ends, mostly within a millisecond, as an error, when the last sender is gone or dead; all that was sent comes first.
-/// - While messages are there, no system call, no allocation and no lock.
-/// - A peer may write anything anywhere: this end returns what the peer made up, or says [`Corrupt`](crate::Corrupt).
-pub struct Receiver<T: Message> {
-    pub(crate) end: ReceiveEnd<Source<T>>,
-    leaving: Leaving,
-}
-
-impl<T: Message> Receiver<T> {
-    fn on(mut ground: Ground, options: &Options) -> Result<Self, OpenError> {
-        let (kind, _) = chosen(&ground.numbers)?;
-        let leaving = Leaving::of(&ground, options);
-        let source = Source::open(kind, single_queue(&mut ground)?, &ground.leases)?;
-        Ok(Self { end: ReceiveEnd::new(source, ground, options.wait)?, leaving })
-    }
-
-    /// Takes a message if there is one.
-    ///
-    /// # Errors
-    /// [`TryRecvError::Empty`] if there is none now, [`TryRecvError::Disconnected`] if there is none and all senders are
-    /// gone. That nobody has come yet is only empty.
-    #[inline]
-    pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
-        self.end.prepare()?;
-        match self.end.outlet.pop() {
-            Popped::Got(value) => Ok(value),
-            first => self.end.settle(first, Source::pop),
-        }
-    }
-
-    /// Waits for a message.
-    ///
-    /// # Errors
-    /// [`RecvError::Disconnected`] if all senders are gone and all that they sent has been received. A sender that comes
-    /// later, such as one that was restarted, ends that: call again, or [wait for it](Self::wait_senders).
-    #[inline]
-    pub fn recv(&mut self) -> Result<T, RecvError> {
-        match self.try_recv() {
-            Err(TryRecvError::Empty) => Ok(self.end.take(Until::NEVER, Source::pop)?),
-            other => Ok(other.map_err(RecvTimeoutError::from_try)?),
-        }
-    }
-
-    /// As [`recv`](Self::recv), into a place of the caller's; for messages that are too large to be moved about.
-    ///
-    /// # Errors
-    /// As [`recv`](Self::recv); then the place holds anything.
-    #[inline]
-    pub fn recv_to(&mut self, to: &mut T) -> Result<(), RecvError> {
-        match self.try_recv_to(to) {
-            Err(TryRecvError::Empty) => Ok(self.end.take(Until::NEVER, |source| source.pop_to(to))?),
-            other => Ok(other.map_err(RecvTimeoutError::from_try)?),
-        }
-    }
-
-    /// As [`try_recv`](Self::try_recv), into a place of the caller's.
-    ///
-    /// # Errors
-    /// As [`try_recv`](Self::try_recv); then the place holds anything.
-    #[inline]
-    pub fn try_recv_to(&mut self, to: &mut T) -> Result<(), TryRecvError> {
-        self.end.prepare()?;
-        match self.end.outlet.pop_to(to) {
-            Popped::Got(()) => Ok(()),
-            first => self.end.settle(first, |source| source.pop_to(to)),
-        }
-    }
-
-    /// Waits for a message, but not longer than `time`.
-    ///
-    /// # Errors
-    /// As [`recv`](Self::recv), and [`RecvTimeoutError::Timeout`].
-    pub fn recv_timeout(&mut self, time: Duration) -> Result<T, RecvTimeoutError> {
-        match self.try_recv() {
-            Err(TryRecvError::Empty) => self.end.take(Until::after(time), Source::pop),
-            other => Ok(other.map_err(RecvTimeoutError::from_try)?),
-        }
-    }
-
-    /// Waits for a message until a moment.
-    ///
-    /// # Errors
-    /// As [`recv_timeout`](Self::recv_timeout).
-    pub fn recv_deadline(&mut self, deadline: Instant) -> Result<T, RecvTimeoutError> {
-        match self.try_recv() {
-            Err(TryRecvError::Empty) => self.end.take(Until::at(deadline), Source::pop),
-            other => Ok(other.map_err(RecvTimeoutError::from_try)?),
-        }
-    }
-
-    /// Waits for messages and takes as many of one sender as are there and fit; says how many, one at least.
-    ///
-    /// # Errors
-    /// As [`recv`](Self::recv). For an empty slice it returns 0 at once.
-    pub fn recv_slice(&mut self, to: &mut [T]) -> Result<usize, RecvError> {
-        if to.is_empty() {
-            return Ok(0);
-        }
-        Ok(self.end.take(Until::NEVER, |source| source.pop_into(to))?)
-    }
-
-    /// Takes as many messages of one sender as are there and fit; says how many, one at least.
-    ///
-    /// # Errors
-    /// As [`try_recv`](Self::try_recv). For an empty slice it returns 0 at once.
-    pub fn try_recv_slice(&mut self, to: &mut [T]) -> Result<usize, TryRecvError> {
-        if to.is_empty() {
-            return Ok(0);
-        }
-        self.end.try_take(|source| source.pop_into(to))
-    }
-
-    /// The messages that come, until all senders are gone or something is wrong: [`try_recv`](Self::try_recv) tells what.
-    pub fn iter(&mut self) -> Iter<'_, T> {
-        Iter { receiver: self }
-    }
-
-    /// The messages that are there, until there is none.
-    pub fn drain(&mut self) -> Drain<'_, T> {
-        Drain { receiver: self }
-    }
-
-    /// Waits until that many senders are there; whether they were in time.
-    pub fn wait_senders(&mut self, count: usize, time: Duration) -> bool {
-        self.end.wait_senders(count, Until::after(time))
-    }
-
-    /// Who is there to send.
-    pub fn senders(&mut self) -> Vec<SenderInfo> {
-        let senders = self.end.senders();
-        let lanes = self.end.outlet.queued();
-        let info = |(entry, generation): (u32, u64)| {
-            info::sender(&self.end.company.roster, entry, generation, &lanes)
-        };
-        senders.into_iter().map(info).collect()
-    }
-
-    /// Chooses how to wait from now on.
-    pub fn set_wait(&mut self, wait: Wait) {
-        self.end.set_wait(wait);
-    }
-
-    /// The memory of the channel, to hand it to other processes.
-    pub fn memory(&self) -> &Segment {
-        &self.end.segment
-    }
-}
-
-impl<T: Message> Drop for Receiver<T> {
-    /// What was sent and not received waits for the next receiver.
-    fn drop(&mut self) {
-        self.leaving.keep = !self.end.is_all_received();
-    }
-}
-
-impl<T: Message> fmt::Debug for Receiver<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receiver").field("memory", &self.end.segment).finish_non_exhaustive()
-    }
-}
-
-/// Messages as they come: see [`Receiver::iter`].
-#[derive(Debug)]
-pub struct Iter<'r, T: Message> {
-    receiver: &'r mut Receiver<T>,
-}
-
-impl<T: Message> Iterator for Iter<'_, T> {
-    type Item = T;
-
-    #[inline]
-    fn next(&mut self) -> Option<T> {
-        self.receiver.recv().ok()
-    }
-}
-
-/// Messages that are there: see [`Receiver::drain`].
-#[derive(Debug)]
-pub struct Drain<'r, T: Message> {
-    receiver: &'r mut Receiver<T>,
-}
-
-impl<T: Message> Iterator for Drain<'_, T> {
-    type Item = T;
-
-    #[inline]
-    fn next(&mut self) -> Option<T> {
-        self.receiver.try_recv().ok()
-    }
-}
-
-/// A sending end of a channel. `Send`, not `Sync`; for another thread [open another one](Self::try_clone).
-///
-/// # Guarantees
-/// - A message is sent, or given back with the reason, or dropped and counted if the channel was made so.
-/// - A wait for room ends, mostly within a millisecond, as an error, when the receiver is gone or dead; or goes on when another
-///   receiver takes its place.
-/// - While there is room and the receiver is awake, no system call, no allocation and no lock.
-/// - No other sender can delay this one, but for room in a channel of [one order](Kind::Ordered).
-pub struct Sender<T: Message> {
-    pub(crate) end: SendEnd<Sink<T>>,
-    leaving: Leaving,
-    options: Options,
-}
-
-impl<T: Message> Sender<T> {
-    fn on(mut ground: Ground, options: &Options) -> Result<Self, OpenError> {
-        let (kind, overflow) = chosen(&ground.numbers)?;
-        let leaving = Leaving::of(&ground, options);
-        let sink = match Sink::open(kind, single_queue(&mut ground)?, &ground.leases) {
-            Err(OpenError::Taken { role: "peer", .. }) => return Err(OpenError::Exhausted { most: 1 }),
-            opened => opened?,
-        };
-        let end = SendEnd::new(sink, ground, options.wait, overflow)?;
-        Ok(Self { end, leaving, options: options.clone() })
-    }
-
-    /// Sends a message if there is room now.
-    ///
-    /// # Errors
-    /// [`TrySendError::Full`] if not, [`TrySendError::Disconnected`] if nobody is there to receive; both give it back.
-    #[inline]
-    pub fn try_send(&mut self, value: T) -> Result<(), TrySendError<T>> {
-        if self.sends_at_once(&value) {
-            return Ok(());
-        }
-        match self.end.offer(&mut |sink: &mut Sink<T>| sink.push(&value)) {
-            Offered::Sent => Ok(()),
-            Offered::Full => Err(TrySendError::Full(value)),
-            Offered::Failed(error) => Err(error.map(|()| value)),
-        }
-    }
-
-    /// Sends a message. If there is no room, what happens is what was [chosen](Overflow) for the channel: waiting is the
-    /// default.
-    ///
-    /// # Errors
-    /// [`SendError::Disconnected`] if nobody is there to receive, or goes while this waits; [`SendError::Full`] if the
-    /// channel rejects.
-    #[inline]
-    pub fn send(&mut self, value: T) -> Result<(), SendError<T>> {
-        if self.sends_at_once(&value) {
-            return Ok(());
-        }
-        match self.end.send(|sink| sink.push(&value)) {
-            Ok(()) => Ok(()),
-            Err(error) => Err(TrySendError::from(error).map(|()| value).into()),
-        }
-    }
-
-    /// As [`send`](Self::send), from where the message lies; for messages that are too large to be moved about.
-    ///
-    /// # Errors
-    /// As [`send`](Self::send).
-    #[inline]
-    pub fn send_from(&mut self, value: &T) -> Result<(), SendError<()>> {
-        if self.sends_at_once(value) {
-            return Ok(());
-        }
-        self.end.send(|sink| sink.push(value))
-    }
-
-    /// The hot path: true if that was all. If not, nothing is changed, and the ways around it try again.
-    #[inline(always)]
-    fn sends_at_once(&mut self, value: &T) -> bool {
-        let sent = self.end.is_open() && matches!(self.end.inlet.push(value), Pushed::Done);
-        if sent {
-            self.end.ring();
-        }
-        sent
-    }
-
-    /// As [`try_send`](Self::try_send), from where the message lies.
-    ///
-    /// # Errors
-    /// As [`try_send`](Self::try_send).
-    #[inline]
-    pub fn try_send_from(&mut self, value: &T) -> Result<(), TrySendError<()>> {
-        if self.sends_at_once(value) {
-            return Ok(());
-        }
-        match self.end.offer(&mut |sink: &mut Sink<T>| sink.push(value)) {
-            Offered::Sent => Ok(()),
-            Offered::Full => Err(TrySendError::Full(())),
-            Offered::Failed(error) => Err(error),
-        }
-    }
-
-    /// Sends a message, and waits for room, but not longer than `time`.
-    ///
-    /// # Errors
-    /// As [`send`](Self::send), and [`SendTimeoutError::Timeout`].
-    pub fn send_timeout(&mut self, value: T, time: Duration) -> Result<(), SendTimeoutError<T>> {
-        self.send_until(value, || Until::after(time))
-    }
-
-    /// Sends a message, and waits for room until a moment.
-    ///
-    /// # Errors
-    /// As [`send_timeout`](Self::send_timeout).
-    pub fn send_deadline(&mut self, value: T, deadline: Instant) -> Result<(), SendTimeoutError<T>> {
-        self.send_until(value, || Until::at(deadline))
-    }
-
-    fn send_until(&mut self, value: T, until: impl FnOnce() -> Until) -> Result<(), SendTimeoutError<T>> {
-        match self.try_send(value) {
-            Err(TrySendError::Full(value)) => self
-                .end
-                .send_until(until(), &mut |sink: &mut Sink<T>| sink.push(&value))
-                .map_err(|error| error.map(|()| value).into()),
-            other => other.map_err(SendTimeoutError::from),
-        }
-    }
-
-    /// Sends all messages of a slice, as many at a time as fit, each batch with one publication. Says how many were sent,
-    /// or dropped if the channel was made so: all of them, unless it [rejects](Overflow::Reject) what does not fit.
-    ///
-    /// # Errors
-    /// As [`send`](Self::send), with the number of those that had been sent before.
-    pub fn send_slice(&mut self, values: &[T]) -> Result<usize, SendError<usize>> {
-        let mut sent = 0;
-        let most = (self.end.inlet.most() / 2).max(1);
-        for batch in values.chunks(most) {
-            if self.end.overflow != Overflow::Block && !self.room_for(batch) {
-                return self.send_rest(values.get(sent..).unwrap_or_default(), sent);
-            }
-            match self.end.send(|sink| sink.push_slice(batch)) {
-                Ok(()) => sent += batch.len(),
-                Err(error) => return Err(TrySendError::from(error).map(|()| sent).into()),
-            }
-        }
-        Ok(sent)
-    }
-
-    fn room_for(&self, batch: &[T]) -> bool {
-        self.end.inlet.capacity().saturating_sub(self.end.inlet.len()) >= batch.len()
-    }
-
-    /// One at a time, where what does not fit is not waited for.
-    fn send_rest(&mut self, values: &[T], before: usize) -> Result<usize, SendError<usize>> {
-        for (i, value) in values.iter().enumerate() {
-            match self.end.send(|sink| sink.push(value)) {
-                Ok(()) => {}
-                Err(SendError::Full(())) => return Ok(before + i),
-                Err(error) => return Err(TrySendError::from(error).map(|()| before + i).into()),
-            }
-        }
-        Ok(before + values.len())
-    }
-
-    /// Another sending end of the same channel, for another thread.
-    ///
-    /// # Errors
-    /// As [`Options::sender`].
-    pub fn try_clone(&self) -> Result<Self, OpenError> {
-        match self.end.segment.name() {
-            Some(name) => self.options.sender(name.as_str()),
-            None => {
-                let fd = self.end.segment.try_clone_fd()?;
-                self.options.sender_on(Segment::from_fd_with(fd, &self.options.segment_options())?)
-            }
-        }
-    }
-
-    /// Whether somebody is there to receive.
-    pub fn is_connected(&mut self) -> bool {
-        self.end.is_connected()
-    }
-
-    /// Messages of this sender that take room: those that are not received yet, and the last ones that were, until the
-    /// receiver looks for more.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.end.inlet.len()
-    }
-
-    /// Whether no message of this sender takes room.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Messages that fit into the channel for this sender.
-    #[must_use]
-    pub fn capacity(&self) -> usize {
-        self.end.inlet.capacity()
-    }
-
-    /// Messages of this sender that were dropped since there was no room.
-    #[must_use]
-    pub fn dropped(&self) -> u64 {
-        self.end.counter(DROPPED)
-    }
-
-    /// How often this sender waited for room.
-    #[must_use]
-    pub fn waited(&self) -> u64 {
-        self.end.counter(WAITED)
-    }
-
-    /// Chooses how to wait from now on.
-    pub fn set_wait(&mut self, wait: Wait) {
-        self.end.set_wait(wait);
-    }
-
-    /// The memory of the channel, to hand it to other processes.
-    pub fn memory(&self) -> &Segment {
-        &self.end.segment
-    }
-}
-
-impl<T: Message> Drop for Sender<T> {
-    /// What was sent and not received waits for the next receiver.
-    fn drop(&mut self) {
-        self.leaving.keep = !self.end.is_all_received();
-    }
-}
-
-impl<T: Message> fmt::Debug for Sender<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sender").field("memory", &self.end.segment).finish_non_exhaustive()
-    }
 }

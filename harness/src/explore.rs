@@ -25,6 +25,7 @@
 //! Implement [`Operation`] once per public operation and hand it to [`step`]. The engine knows nothing about
 //! structures.
 
+mod heap;
 mod report;
 mod stage;
 mod sweep;
@@ -42,6 +43,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+pub(crate) use heap::Heap;
 pub(crate) use report::{ExploreError, Finding, StepRow, Summary};
 pub(crate) use stage::{Role, Stage};
 pub(crate) use victim::Act;
@@ -246,6 +248,12 @@ pub(crate) trait Operation {
         usize::MAX
     }
 
+    /// How often a victim without a partner is stopped at one instruction at the most: for operations that do the same to
+    /// very many words that nobody looks at yet.
+    fn repeats(&self) -> usize {
+        usize::MAX
+    }
+
     /// A number for the state outside the segment that a verdict depends on (files, locks).
     ///
     /// Survivors run once per distinct image and number.
@@ -275,6 +283,8 @@ pub(crate) struct StepOptions {
     pub(crate) blocked: usize,
     /// The random lie of the flip mode.
     pub(crate) seed: u64,
+    /// Which of the allowed processors to run on, counted from the last; again from the last if there are fewer.
+    pub(crate) processor: usize,
     /// Allow other threads in this process. Right where they only wait, as in a test runner: a thread that holds
     /// a lock at the fork would block a child, and that would be reported as a bad point.
     pub(crate) other_threads: bool,
@@ -292,15 +302,23 @@ impl Default for StepOptions {
             findings: 4,
             blocked: 16,
             seed: 0x7469_6465_7769_7265,
+            processor: 0,
             other_threads: false,
         }
     }
 }
 
 impl StepOptions {
-    fn wants(&self, operation: &dyn Operation) -> bool {
+    /// Whether the operation is asked for, in any of its modes.
+    pub(crate) fn wants(&self, operation: &dyn Operation) -> bool {
         self.structure.as_deref().is_none_or(|name| name == operation.structure())
             && self.operation.as_deref().is_none_or(|name| name == operation.name())
+            && self.modes.iter().any(|mode| operation.modes().contains(mode))
+    }
+
+    /// That nothing was found to explore.
+    pub(crate) fn nothing(&self) -> ExploreError {
+        ExploreError::Nothing { structure: self.structure.clone(), operation: self.operation.clone() }
     }
 }
 
@@ -329,7 +347,8 @@ pub(crate) fn step(
     }
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let system = |call| move |source| ExploreError::System { call, source };
-    let _pin = watch::Pin::to_one().map_err(system("pinning to one processor"))?;
+    heap::reserve().map_err(system("reserving memory for children"))?;
+    let _pin = watch::Pin::to_one(options.processor).map_err(system("pinning to one processor"))?;
     let watch = watch::Watch::start(options.limits).map_err(system("starting the watchdog"))?;
     let started = Instant::now();
     let mut summary = Summary::default();
@@ -345,10 +364,7 @@ pub(crate) fn step(
     }
     summary.seconds = started.elapsed().as_secs_f64();
     if summary.rows == 0 {
-        return Err(ExploreError::Nothing {
-            structure: options.structure.clone(),
-            operation: options.operation.clone(),
-        });
+        return Err(options.nothing());
     }
     Ok(summary)
 }

@@ -22,6 +22,9 @@ mod subject;
 mod twins;
 mod verify;
 
+#[global_allocator]
+static HEAP: explore::Heap = explore::Heap;
+
 fn main() -> ExitCode {
     let cli = cli::Cli::parse();
     match cli.execute() {

@@ -41,15 +41,26 @@ impl Reporter {
         if self.json {
             return print(&serde_json::to_string(row)?);
         }
-        let kind = std::any::type_name::<R>();
-        if self.head != Some(kind) {
-            self.head = Some(kind);
-            let heads = R::COLUMNS.iter().map(|(head, width)| pad(head, *width));
-            print(&heads.collect::<Vec<_>>().join("  "))?;
-        }
+        self.heads::<R>()?;
         let cells = row.cells();
         let cells = R::COLUMNS.iter().zip(&cells).map(|((_, width), cell)| pad(cell, *width));
         print(cells.collect::<Vec<_>>().join("  ").trim_end())
+    }
+
+    /// Prints the heads of rows of this kind, unless they are the last that were printed; nothing with JSON.
+    pub(crate) fn heads<R: Row>(&mut self) -> anyhow::Result<()> {
+        let kind = std::any::type_name::<R>();
+        if self.json || self.head == Some(kind) {
+            return Ok(());
+        }
+        self.head = Some(kind);
+        let heads = R::COLUMNS.iter().map(|(head, width)| pad(head, *width));
+        print(&heads.collect::<Vec<_>>().join("  "))
+    }
+
+    /// Takes the heads of rows of this kind as printed: by another process.
+    pub(crate) fn without_heads<R: Row>(&mut self) {
+        self.head = Some(std::any::type_name::<R>());
     }
 
     /// Prints a line for people; nothing with JSON.
@@ -65,11 +76,12 @@ fn pad(text: &str, width: i16) -> String {
 
 fn print(line: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    writeln!(out, "{line}")?;
+    // In one piece: other processes may print lines, too.
+    out.write_all(format!("{line}\n").as_bytes())?;
     Ok(out.flush()?)
 }
 
 /// Says something on standard error; a closed one is nobody's loss.
 pub(crate) fn complain(text: &str) {
-    let _closed = writeln!(io::stderr().lock(), "{text}");
+    let _closed = io::stderr().lock().write_all(format!("{text}\n").as_bytes());
 }

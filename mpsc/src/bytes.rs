@@ -35,12 +35,16 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(all(feature = "std", not(loom)))]
+use alloc::vec::Vec;
 use core::fmt;
 
 use tidewire_ring::Owner;
 pub use tidewire_ring::bytes::{Batch, Record, Reservation};
 use tidewire_ring::embed::Parts;
 use tidewire_ring::embed::bytes::{PushEnd, SHAPE};
+#[cfg(all(feature = "std", not(loom)))]
+use tidewire_shm::Part;
 use tidewire_shm::{Liveness, Region, Trust, Trusted};
 
 use crate::error::{AttachError, CreateError};
@@ -88,6 +92,21 @@ impl<L: Trust> Queue<L> {
         PLAN.bytes(capacity_bytes, options)
     }
 
+    /// The parts of a segment ([`PartedSegment`](tidewire_shm::PartedSegment)) for such a queue between processes that do
+    /// not trust each other; which those are, and what the kernel then refuses, is the table of [`layout`](crate::layout).
+    /// With line stride all of it is one part that everybody writes.
+    ///
+    /// Whoever is [`RoleId::CREATOR`](tidewire_shm::RoleId::CREATOR) creates the queue before it sends the parts; producer i is
+    /// [`RoleId::producer(i)`](tidewire_shm::RoleId::producer), and gets lane i. There are more parts than a segment has
+    /// ([`PartedDraft::new`](tidewire_shm::PartedDraft::new) says so) for more than 20 lanes.
+    ///
+    /// # Errors
+    /// As [`bytes`](Self::bytes).
+    #[cfg(all(feature = "std", not(loom)))]
+    pub fn parts(capacity_bytes: usize, options: &Options) -> Result<Vec<Part>, CreateError> {
+        PLAN.memory(capacity_bytes, options)
+    }
+
     /// Creates an empty queue in a region that nobody uses (any more). What lay there is gone from the first store on;
     /// killed in between, the region holds no structure. The lanes are not touched.
     ///
@@ -98,7 +117,8 @@ impl<L: Trust> Queue<L> {
         Ok(Self { core: Core { region, layout } })
     }
 
-    /// Opens a queue that somebody created; header and shape are read once and never again.
+    /// Opens a queue that somebody created; header and shape are read once and never again. Nothing is written: memory
+    /// that can only be read will do, for whoever takes no role ([`lanes`](Self::lanes)).
     ///
     /// # Errors
     /// [`AttachError::Incompatible`] names the first field that differs from what this version and
@@ -116,7 +136,8 @@ impl<L: Trust> Queue<L> {
     ///
     /// # Errors
     /// [`AttachError::LanesExhausted`] if there is none, [`AttachError::Incompatible`] if the queue was made for
-    /// another kind of liveness, [`AttachError::Lease`] if the system refused to answer.
+    /// another kind of liveness, or its words can only be read here; [`AttachError::Lease`] if the system refused to
+    /// answer.
     pub fn producer<V: Liveness>(&self, liveness: &V) -> Result<Producer<L>, AttachError> {
         // SAFETY: the parts of a validated layout; G1, and what the former owner did happened before: `role.free` or
         // the proof.

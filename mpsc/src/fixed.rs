@@ -39,6 +39,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(all(feature = "std", not(loom)))]
+use alloc::vec::Vec;
 use core::fmt;
 use core::marker::PhantomData;
 
@@ -47,6 +49,8 @@ use tidewire_ring::Owner;
 use tidewire_ring::embed::Parts;
 use tidewire_ring::embed::fixed::{PushEnd, shape};
 pub use tidewire_ring::fixed::{Chunk, Reservation};
+#[cfg(all(feature = "std", not(loom)))]
+use tidewire_shm::Part;
 use tidewire_shm::{Liveness, Region, Trust, Trusted};
 
 use crate::error::{AttachError, CreateError};
@@ -96,6 +100,21 @@ impl<T: Pod, L: Trust> Queue<T, L> {
         plan::<T>().bytes(capacity, options)
     }
 
+    /// The parts of a segment ([`PartedSegment`](tidewire_shm::PartedSegment)) for such a queue between processes that do
+    /// not trust each other; which those are, and what the kernel then refuses, is the table of [`layout`](crate::layout).
+    /// With line stride all of it is one part that everybody writes.
+    ///
+    /// Whoever is [`RoleId::CREATOR`](tidewire_shm::RoleId::CREATOR) creates the queue before it sends the parts; producer i is
+    /// [`RoleId::producer(i)`](tidewire_shm::RoleId::producer), and gets lane i. There are more parts than a segment has
+    /// ([`PartedDraft::new`](tidewire_shm::PartedDraft::new) says so) for more than 20 lanes.
+    ///
+    /// # Errors
+    /// As [`bytes`](Self::bytes).
+    #[cfg(all(feature = "std", not(loom)))]
+    pub fn parts(capacity: usize, options: &Options) -> Result<Vec<Part>, CreateError> {
+        plan::<T>().memory(capacity, options)
+    }
+
     /// Creates an empty queue in a region that nobody uses (any more). What lay there is gone from the first store on;
     /// killed in between, the region holds no structure. The lanes are not touched.
     ///
@@ -119,7 +138,8 @@ impl<T: Pod, L: Trust> Queue<T, L> {
         Ok(Self { core: Core { region, layout }, element: PhantomData })
     }
 
-    /// Opens a queue that somebody created; header and shape are read once and never again.
+    /// Opens a queue that somebody created; header and shape are read once and never again. Nothing is written: memory
+    /// that can only be read will do, for whoever takes no role ([`lanes`](Self::lanes)).
     ///
     /// # Errors
     /// [`AttachError::Incompatible`] names the first field that differs from what `T` and `type_fingerprint` would
@@ -137,7 +157,8 @@ impl<T: Pod, L: Trust> Queue<T, L> {
     ///
     /// # Errors
     /// [`AttachError::LanesExhausted`] if there is none, [`AttachError::Incompatible`] if the queue was made for
-    /// another kind of liveness, [`AttachError::Lease`] if the system refused to answer.
+    /// another kind of liveness, or its words can only be read here; [`AttachError::Lease`] if the system refused to
+    /// answer.
     pub fn producer<V: Liveness>(&self, liveness: &V) -> Result<Producer<T, L>, AttachError> {
         // SAFETY: the parts of a validated layout; G1, and what the former owner did happened before: `role.free` or
         // the proof.

@@ -33,6 +33,32 @@
 //! `data_offset` is where the lanes begin). With page stride the hot words of the lanes lie at different offsets of
 //! their pages, so that a consumer that looks at all tails finds them in different cache sets.
 //!
+//! # One writer for each memory
+//! With page stride a queue of lanes can lie in a segment of parts (`tidewire_shm::Part`), so that the kernel refuses
+//! whoever tries to write what is another role's:
+//!
+//! | part | who can write it |
+//! |---|---|
+//! | header and shape | the creator, until it sends the parts; then nobody but it |
+//! | consumer, quarantined | the consumer |
+//! | attached, registry | everybody who attaches |
+//! | of lane i: the page of the tail | the process that made it: producer i |
+//! | of lane i: the page of the head | the consumer |
+//! | of lane i: the data | producer i and the consumer; nobody else gets it |
+//!
+//! A lane is given only to a process that can write its tail, the consumer's role only to one that can write all heads.
+//! What cannot have one writer is what several processes move by compare-exchange: the owner words of the registry, whose
+//! next value is written by whoever takes the lane, frees it, or proves that its owner is dead, and the hints. A hostile
+//! process can by them hide a lane that the consumer has not seen yet, hold lanes, or suppress a bell. It cannot publish in
+//! another's lane, change what another has written, or free what another has published. Data is written by its producer
+//! and touched by the consumer. Whoever creates the queue makes all of the data, and can write it.
+//!
+//! A sealed part has one writer for ever, so a lane's process is the only one that the lane ever has: it may detach and
+//! attach again, but of a dead process the lane stays unused (what it published is still delivered). For the same reason
+//! all parts, thus all producers, must be there when the segment is made; there are at most 64 parts: 20 lanes.
+//!
+//! An ordered queue has order words that every producer moves: it needs memory all of which can be written.
+//!
 //! # States of a lane
 //! The words of a lane mean nothing before its first owner has prepared them, which its owner word says (see
 //! [`registry`](crate::registry)): `generation` zero is a lane that nobody ever had. So a queue is created without a
@@ -45,11 +71,16 @@
 //! | before the new magic is stored | no structure | whoever wants one creates it |
 //! | after | an empty queue | none |
 
+#[cfg(all(feature = "std", not(loom)))]
+use alloc::vec::Vec;
+
 use tidewire_ring::embed::{Parts, Shape};
 use tidewire_shm::sync::{AtomicU64, Ordering, Shared};
 use tidewire_shm::{
     Field, HEADER_BYTES, Header, Incompatible, LINE_BYTES, Region, RegionError, RoleStride, Trust,
 };
+#[cfg(all(feature = "std", not(loom)))]
+use tidewire_shm::{Part, RoleId};
 
 use crate::error::CreateError;
 use crate::options::{Delivery, Options};
@@ -156,6 +187,24 @@ impl Plan {
         Ok(self.layout(capacity, options)?.total_bytes)
     }
 
+    /// The parts of a segment for a queue of lanes: those of the module's table with page stride; with line stride all
+    /// roles share one.
+    #[cfg(all(feature = "std", not(loom)))]
+    pub(crate) fn memory(&self, capacity: usize, options: &Options) -> Result<Vec<Part>, CreateError> {
+        let layout = self.layout(capacity, options)?;
+        if !layout.pages() {
+            return Ok([Part::shared(layout.total_bytes.next_multiple_of(PAGE_BYTES))].into());
+        }
+        let page = |role| Part::written_by(role, PAGE_BYTES);
+        let registry = Part::shared(layout.lanes_offset - layout.attached_offset(0));
+        let mut parts: Vec<Part> = [page(RoleId::CREATOR), page(RoleId::CONSUMER), registry].into();
+        for producer in (0..options.lanes).filter_map(RoleId::producer) {
+            let data = Part::shared_by([producer, RoleId::CONSUMER], layout.data_bytes());
+            parts.extend([page(producer), page(RoleId::CONSUMER), data]);
+        }
+        Ok(parts)
+    }
+
     /// Takes away an old magic, zeroes the words of the registry and writes shape and header, the magic last.
     pub(crate) fn create<L: Trust>(
         &self,
@@ -169,11 +218,8 @@ impl Plan {
         if layout.total_bytes > region.len() {
             return Err(too_small.into());
         }
-        let refused = |error: Incompatible| match error.field {
-            Field::Access => tidewire_ring::CreateError::Region(RegionError::ReadOnly),
-            _ => too_small,
-        };
-        Header::invalidate(region).map_err(refused)?;
+        layout.require_cleared(region).map_err(tidewire_ring::CreateError::Region)?;
+        Header::retract(region).map_err(|_| too_small)?;
         layout.clear(region);
         if let Form::Ordered { grain } = self.form {
             Places::new(&layout, grain).clear(region);
@@ -190,17 +236,18 @@ impl Plan {
             data_offset: layout.lanes_offset as u64,
             origin: region.origin(),
         };
-        header.write(region).map_err(refused)?;
+        header.write(region).map_err(|_| too_small)?;
         Ok(layout)
     }
 
-    /// Reads header and shape once and compares every field with what this plan would have written.
+    /// Reads header and shape once and compares every field with what this plan would have written. Nothing is written,
+    /// and nothing needs to be writable before a role is taken.
     pub(crate) fn open<L: Trust>(
         &self,
         region: &Region<L>,
         type_fingerprint: u64,
     ) -> Result<Layout, Incompatible> {
-        let header = Header::read(region)?;
+        let header = Header::inspect(region)?;
         let same = |field, expected: u64, found: u64| {
             if expected == found { Ok(()) } else { Err(Incompatible::new(field, expected, found)) }
         };
@@ -368,13 +415,76 @@ impl Layout {
         unsafe { region.atomic_u64(offset) }
     }
 
-    /// Zeroes the words that mean something before a lane is attached, those that are not zero already: memory that
-    /// was never written stays so.
-    fn clear<L: Trust>(&self, region: &Region<L>) {
+    /// Whether a producer can write all that it has to, in one lane.
+    pub(crate) fn is_open_to_a_producer<L: Trust>(&self, region: &Region<L>, lane: usize) -> bool {
+        let parts = self.lane(lane);
+        region.is_writable()
+            || self.form == Form::Lanes
+                && self.is_registry_writable(region)
+                && region.is_writable_at(parts.tail_offset, 8)
+                && region.is_writable_at(parts.data_offset, self.data_bytes())
+    }
+
+    /// Whether the consumer can write all that it has to, in all lanes.
+    pub(crate) fn is_open_to_the_consumer<L: Trust>(&self, region: &Region<L>) -> bool {
+        let own = (self.consumer_offset(), 2 * LINE_BYTES);
+        let lanes = (0..self.lanes).map(|lane| self.lane(lane));
+        let words = lanes.flat_map(|parts| [(parts.head_offset, 8), (parts.data_offset, self.data_bytes())]);
+        region.is_writable()
+            || self.form == Form::Lanes
+                && self.is_registry_writable(region)
+                && words.chain([own]).all(|(offset, len)| region.is_writable_at(offset, len))
+    }
+
+    /// Whether owner words can be moved, and hints given.
+    pub(crate) fn is_registry_writable<L: Trust>(&self, region: &Region<L>) -> bool {
+        let first = self.attached_offset(0);
+        region.is_writable_at(first, self.owner_offset(self.lanes) - first)
+    }
+
+    /// Bytes of data of one lane, with what is left to the next one.
+    fn data_bytes(&self) -> usize {
+        self.lane_bytes - 2 * self.unit()
+    }
+
+    /// The words that mean something before a lane is attached.
+    fn words(&self) -> impl Iterator<Item = usize> + '_ {
         let roles = (0..self.lanes).map(|lane| self.owner_offset(lane)).chain([self.consumer_offset()]);
         let words = roles.flat_map(|offset| [offset, offset + 8, offset + 16]);
-        let maps = (0..MAP_WORDS).flat_map(|i| [self.quarantined_offset(i), self.attached_offset(i)]);
-        for offset in words.chain(maps) {
+        words.chain((0..MAP_WORDS).flat_map(|i| [self.quarantined_offset(i), self.attached_offset(i)]))
+    }
+
+    /// The positions, which mean something only then; a producer clears both, and so cannot where the head is in another
+    /// process's memory.
+    fn positions(&self) -> impl Iterator<Item = usize> + '_ {
+        let lanes = (0..self.lanes).map(|lane| self.lane(lane));
+        lanes.flat_map(|parts| [parts.tail_offset, parts.head_offset])
+    }
+
+    /// Header and shape can be written; words that cannot be, since they are in another role's memory, are zero already.
+    fn require_cleared<L: Trust>(&self, region: &Region<L>) -> Result<(), RegionError> {
+        if region.is_writable() {
+            return Ok(());
+        }
+        if self.form != Form::Lanes {
+            return region.require_writable();
+        }
+        region.require_writable_at(0, SHAPE_OFFSET + LINE_BYTES)?;
+        for offset in self.words().chain(self.positions()) {
+            // ORD advice: Relaxed, nobody uses the words yet; whoever writes it can do so at any time.
+            if self.word(region, offset).load(Ordering::Relaxed) != 0 {
+                region.require_writable_at(offset, 8)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Zeroes the words that mean something before a lane is attached, those that are not zero already: memory that
+    /// was never written stays so. In memory of several writers those of all lanes, as far as this process can: then
+    /// nobody has to clear a peer's.
+    fn clear<L: Trust>(&self, region: &Region<L>) {
+        let lanes = self.positions().take(if region.is_writable() { 0 } else { usize::MAX });
+        for offset in self.words().chain(lanes) {
             let word = self.word(region, offset);
             // ORD own: Relaxed, nobody else uses a region that is being created in.
             if word.load(Ordering::Relaxed) != 0 {

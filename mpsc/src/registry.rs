@@ -72,7 +72,7 @@ use core::fmt;
 
 use tidewire_ring::embed::{Parts, Role, own_id};
 use tidewire_ring::{Corrupt, Owner};
-use tidewire_shm::sync::{AtomicU64, Ordering, Shared};
+use tidewire_shm::sync::{AtomicU64, Ordering, Shared, fence};
 use tidewire_shm::{Field, Incompatible, LeaseError, Liveness, Region, RoleId, Trust};
 
 use crate::error::AttachError;
@@ -99,6 +99,11 @@ impl Tenure {
 pub(crate) struct Core<L: Trust> {
     pub(crate) region: Region<L>,
     pub(crate) layout: Layout,
+}
+
+/// Whether a lease is a proof. Those of kind 0 are none: handles without a lease may hold the roles.
+pub(crate) const fn proves<V: Liveness>() -> bool {
+    V::PROVES && V::KIND != 0
 }
 
 /// The generation of an owner word.
@@ -134,12 +139,20 @@ impl<L: Trust> Core<L> {
         self.word(self.layout.consumer_offset())
     }
 
-    /// The owner word of a lane, for the consumer, which goes on to the lane's positions.
+    /// The owner word of a lane, for the consumer and for observers, which go on to the lane's positions.
     pub(crate) fn owner(&self, lane: usize) -> u64 {
+        // ORD advice: Relaxed, since an observer's memory may be such that it can only be read; the fence acquires.
+        let word = self.owner_word(lane).load(Ordering::Relaxed);
         // ORD mpsc.prepare: Acquire <- `Core::prepare`; the positions are prepared if the generation is not zero.
         // ORD role.free: Acquire <- `Role::drop`; of a lane that its owner freed, the tail that is loaded next is its last.
         // ORD mpsc.reclaim: Acquire <- `Core::reclaim`; the same of a lane that was freed for a dead owner.
-        self.owner_word(lane).load(Ordering::Acquire)
+        fence(Ordering::Acquire);
+        word
+    }
+
+    /// A role for which this process cannot write all that it has to.
+    fn not_writable() -> AttachError {
+        Incompatible::new(Field::Access, 1, 0).into()
     }
 
     /// These are the leases that the queue was made for, and speak of its memory.
@@ -170,19 +183,23 @@ impl<L: Trust> Core<L> {
     /// Takes a lane and makes its producing end: lanes that look free first, then those whose owner can be proven dead or
     /// has freed them meanwhile.
     ///
-    /// A lane with impossible positions is passed over.
+    /// A lane with impossible positions is passed over, and so is one that this process cannot write.
     pub(crate) fn attach_lane<V: Liveness, E>(
         &self,
         liveness: &V,
         make: impl Fn(&Region<L>, &Parts) -> Result<E, Corrupt>,
     ) -> Result<(usize, Tenure, E), AttachError> {
         self.same_liveness(liveness)?;
+        let open = |lane: &usize| self.layout.is_open_to_a_producer(&self.region, *lane);
+        if !(0..self.layout.lanes).any(|lane| open(&lane)) {
+            return Err(Self::not_writable());
+        }
         let mut corrupt = LaneSet::default();
         for held in [false, true] {
-            if held && !V::PROVES {
+            if held && !proves::<V>() {
                 break;
             }
-            for lane in 0..self.layout.lanes {
+            for lane in (0..self.layout.lanes).filter(open) {
                 let word = self.owner_word(lane);
                 // ORD advice: Relaxed, decides only whether to ask for the lease.
                 if !held && Owner::from_word(word.load(Ordering::Relaxed)).is_some() {
@@ -217,7 +234,7 @@ impl<L: Trust> Core<L> {
         // ORD own: Relaxed, only the compare-exchange below decides.
         let mut found = word.load(Ordering::Relaxed);
         for _ in 0..ROUNDS {
-            if Owner::from_word(found).is_some() && !V::PROVES {
+            if Owner::from_word(found).is_some() && !proves::<V>() {
                 return None;
             }
             let generation = match generation(found) {
@@ -239,9 +256,13 @@ impl<L: Trust> Core<L> {
     }
 
     /// Zeroes the positions of a lane that nobody ever had, which `owner` holds, and ends its generation zero.
+    ///
+    /// A head in the consumer's own memory was zero when the queue was created, and is the consumer's to change: whoever
+    /// attaches checks it against the tail.
     fn prepare(&self, lane: usize, word: Shared<AtomicU64>, owner: Owner) -> Option<Role> {
         let parts = self.layout.lane(lane);
-        for offset in [parts.tail_offset, parts.head_offset] {
+        let own = |offset: &usize| self.region.is_writable_at(*offset, 8);
+        for offset in [parts.tail_offset, parts.head_offset].into_iter().filter(own) {
             // ORD mpsc.prepare: Relaxed, the compare-exchange below publishes the zeroes.
             self.word(offset).store(0, Ordering::Relaxed);
         }
@@ -296,6 +317,9 @@ impl<L: Trust> Core<L> {
     /// Takes the consumer's role, free or from an owner that is proven dead.
     pub(crate) fn attach_consumer<V: Liveness>(&self, liveness: &V) -> Result<Tenure, AttachError> {
         self.same_liveness(liveness)?;
+        if !self.layout.is_open_to_the_consumer(&self.region) {
+            return Err(Self::not_writable());
+        }
         let word = self.consumer_word();
         let taken = |owner: Option<Owner>| {
             let held = AttachError::Lease(LeaseError::Held { role: RoleId::CONSUMER });
@@ -307,7 +331,7 @@ impl<L: Trust> Core<L> {
         let role = match Role::owner_of(&word) {
             None => Role::claim(word),
             // The lease is the proof: every earlier holder is gone.
-            Some(dead) if V::PROVES => Role::replace(word, dead),
+            Some(dead) if proves::<V>() => Role::replace(word, dead),
             Some(owner) => Err(tidewire_ring::AttachError::RoleTaken(owner)),
         };
         let role = role.map_err(|error| match error {
@@ -320,8 +344,11 @@ impl<L: Trust> Core<L> {
     /// Frees the lanes whose owner is proven dead, and says how many. Their messages stay.
     pub(crate) fn reclaim<V: Liveness>(&self, liveness: &V) -> Result<u32, AttachError> {
         self.same_liveness(liveness)?;
+        if !self.layout.is_registry_writable(&self.region) {
+            return Err(Self::not_writable());
+        }
         let mut reclaimed = 0;
-        for lane in 0..if V::PROVES { self.layout.lanes } else { 0 } {
+        for lane in 0..if proves::<V>() { self.layout.lanes } else { 0 } {
             let word = self.owner_word(lane);
             // ORD advice: Relaxed, decides only whether to ask for the lease.
             if Owner::from_word(word.load(Ordering::Relaxed)).is_none() {

@@ -2,7 +2,7 @@
 
 use tidewire_ring::Owner;
 use tidewire_shm::Trust;
-use tidewire_shm::sync::Ordering;
+use tidewire_shm::sync::{Ordering, fence};
 
 use crate::layout::Form;
 use crate::registry::{Core, generation};
@@ -57,9 +57,11 @@ impl<L: Trust> Core<L> {
         }
         let parts = self.layout.lane(lane);
         let (tail, head) = (self.word(parts.tail_offset), self.word(parts.head_offset));
+        // ORD advice: Relaxed, since an observer's memory may be such that it can only be read; the fence acquires.
+        let before = head.load(Ordering::Relaxed);
         // ORD ring.free: Acquire <- the consumer's release; it had acquired a tail not before this head, and that tail or a
         // later one is loaded next. An ordered queue's consumer acquires order words instead: see below.
-        let before = head.load(Ordering::Acquire);
+        fence(Ordering::Acquire);
         // ORD advice: Relaxed, numbers for people; the second look at the head tells whether they belong together.
         stats.sent = tail.load(Ordering::Relaxed);
         // ORD advice: Relaxed, as above.

@@ -11,7 +11,7 @@ use hostile_memory::Memory;
 use lanes::Leases;
 use ordered::{Kind, Records, Slots};
 use tidewire_mpsc::ordered::{PopError, PushError, RecordPopError, RecordPushError, Tuning, bytes, fixed};
-use tidewire_mpsc::{AttachError, Delivery, Options};
+use tidewire_mpsc::{AttachError, Delivery, LaneState, Options};
 use tidewire_shm::{Field, Region, RoleId, RoleStride, Unleased};
 
 fn slots(lanes: u32, capacity: usize, delivery: Delivery) -> fixed::Queue<u64> {
@@ -182,7 +182,12 @@ fn what_is_not_this_queue_is_refused() {
     };
     refused(Records::open(memory.region()).map(drop), Field::Kind);
     refused(tidewire_mpsc::fixed::Queue::<u64, _>::open(memory.region(), 0).map(drop), Field::Kind);
-    refused(Slots::open(memory.region().read_only()).map(drop), Field::Access);
+    let observed = Slots::open(memory.region().read_only()).unwrap();
+    assert_eq!(Slots::stats(&observed).iter().filter(|lane| lane.state == LaneState::Free).count(), 2);
+    refused(Slots::producer(&observed, &Unleased).map(drop), Field::Access);
+    refused(Slots::consumer(&observed, &Unleased).map(drop), Field::Access);
+    let part = Slots::open(memory.region().read_only_but(Some(0..memory.len() - 8))).unwrap();
+    refused(Slots::producer(&part, &Unleased).map(drop), Field::Access);
     refused(
         Slots::producer(&Slots::open(memory.region()).unwrap(), &Leases::default()).map(drop),
         Field::Liveness,

@@ -108,10 +108,12 @@ fn a_lying_order_word_is_reported() {
         let mut consumer = Slots::consumer(&queue, &leases).unwrap();
         assert_eq!(Slots::push(&mut producer, &[1]), Ok(true));
         memory.set_word(ORDER, lie);
+        assert!(!consumer.is_empty(), "a pop has something to say");
         let corrupt = Slots::pop(&mut consumer).unwrap_err();
         assert_eq!((corrupt.what, corrupt.found), (CorruptWord::Order, lie));
         memory.set_word(ORDER, 1 << 18);
         assert_eq!(Slots::pop(&mut consumer), Err(corrupt), "latched");
+        assert!(!consumer.is_empty());
     }
     let queue = Slots::create(memory.region(), 8, &options);
     let mut producer = Slots::producer(&queue, &Leases::default()).unwrap();

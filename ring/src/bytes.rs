@@ -52,16 +52,21 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(all(feature = "std", not(loom)))]
+use alloc::vec::Vec;
 use core::fmt;
 
 #[cfg(feature = "alloc")]
 use tidewire_shm::Liveness;
+#[cfg(all(feature = "std", not(loom)))]
+use tidewire_shm::Part;
 use tidewire_shm::{Region, Trust, Trusted};
 
 use crate::cursor::Tuning;
 use crate::error::{AttachError, Corrupt, CreateError, RecordPopError, RecordPushError};
 use crate::layout::{Layout, Options, Side};
 use crate::role::{self, Owner, Tenure};
+use crate::stats::Stats;
 
 pub(crate) mod end;
 mod record;
@@ -104,17 +109,34 @@ impl<L: Trust> Ring<L> {
         SHAPE.bytes(capacity_bytes, options)
     }
 
+    /// The parts of a segment ([`PartedSegment`](tidewire_shm::PartedSegment)) for such a ring between processes that do
+    /// not trust each other: with page stride the header's, the producer's, the consumer's, and the data, which both
+    /// write. With line stride all of it is one part that both write.
+    ///
+    /// Whoever is [`RoleId::CREATOR`](tidewire_shm::RoleId::CREATOR) creates the ring before it sends the parts. Then each role is
+    /// given only to a process that can write its part, and the kernel sees to it that there is one: not even a successor
+    /// of a dead producer or consumer can write that part, so both begin with a new segment.
+    ///
+    /// # Errors
+    /// As [`bytes`](Self::bytes).
+    #[cfg(all(feature = "std", not(loom)))]
+    pub fn parts(capacity_bytes: usize, options: &Options) -> Result<Vec<Part>, CreateError> {
+        SHAPE.memory(capacity_bytes, options)
+    }
+
     /// Creates an empty ring in a region that nobody uses (any more). What lay there is gone from the first store on;
     /// killed in between, the region holds no structure.
     ///
     /// # Errors
-    /// [`CreateError`] if the capacity is no power of two from 64 to 4 GiB, or the region is too short.
+    /// [`CreateError`] if the capacity is no power of two from 64 to 4 GiB, the region is too short, its header cannot be
+    /// written, or a word that cannot be written does not say already what it shall.
     pub fn create(region: Region<L>, capacity_bytes: usize, options: &Options) -> Result<Self, CreateError> {
         let layout = SHAPE.create(&region, capacity_bytes, options)?;
         Ok(Self { region, layout })
     }
 
-    /// Opens a ring that somebody created; the header is read once and never again.
+    /// Opens a ring that somebody created; the header is read once and never again. Nothing is written: memory that can
+    /// only be read will do, for whoever takes no role.
     ///
     /// # Errors
     /// [`AttachError::Incompatible`] names the first field that differs from what this version would have written.
@@ -142,7 +164,8 @@ impl<L: Trust> Ring<L> {
     ///
     /// # Errors
     /// [`AttachError::RoleTaken`] if it has an owner, [`AttachError::Corrupt`] if the positions cannot be,
-    /// [`AttachError::LeaseRequired`] if the ring was made for leases.
+    /// [`AttachError::LeaseRequired`] if the ring was made for leases, [`AttachError::Incompatible`] if the role's words or
+    /// the data can only be read here.
     pub fn producer(&self) -> Result<Producer<L>, AttachError> {
         Producer::attach(self, Tenure::free(&self.region, &self.layout, Side::Producer)?)
     }
@@ -198,6 +221,12 @@ impl<L: Trust> Ring<L> {
     #[must_use]
     pub fn consumer_owner(&self) -> Option<Owner> {
         role::owner(&self.region, &self.layout, Side::Consumer)
+    }
+
+    /// What can be seen of the ring now, for people and monitors. Needs no role and disturbs nobody.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats::of(&self.region, &self.layout)
     }
 
     /// Replaces a producer that died: everything it published stays, the record in its hand is gone.

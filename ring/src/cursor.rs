@@ -72,11 +72,16 @@
 //! L. Lamport, *Specifying concurrent program modules* (1983), for the two positions; private copies of the
 //! remote position and lazy release are common practice; the touch rule is our own measurement (DESIGN.md).
 
-use tidewire_shm::sync::{AtomicU64, Ordering, Shared, spin_hint};
+use tidewire_shm::sync::{AtomicU64, Ordering, Shared, fence, spin_hint};
 use tidewire_shm::{Region, Trust};
 
 use crate::error::{Corrupt, CorruptWord, PopError, PushError};
 use crate::layout::Parts;
+
+/// How a word of the peer's is loaded where a fence behind it acquires. It may lie in memory that this process can only
+/// read, where no other load than a relaxed one is sure not to write. The sanitizers know no fences, and are told by the load.
+// ORD ring.publish, ring.free: Relaxed, each use has a fence; Acquire says no more than that.
+const PEERS: Ordering = if cfg!(plain_copy) { Ordering::Acquire } else { Ordering::Relaxed };
 
 /// How a consumer trades latency, throughput and redelivery; private to it, changeable at any time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,12 +160,12 @@ impl Positions {
 
     /// Both positions, checked against I1 and the grain.
     fn load(&self) -> Result<(u64, u64), Corrupt> {
+        let (head, tail) = (self.head.load(PEERS), self.tail.load(PEERS));
         // ORD ring.free: Acquire <- `HeadCursor::store_head`; elements below `head + capacity` may be written.
         // ORD ring.adopt: Acquire <- a former consumer's `HeadCursor::store_head`; its reads are over.
-        let head = self.head.load(Ordering::Acquire);
         // ORD ring.publish: Acquire <- `TailCursor::publish`; elements below `tail` are filled.
         // ORD ring.adopt: Acquire <- a former producer's `TailCursor::publish`; passed on by our own.
-        let tail = self.tail.load(Ordering::Acquire);
+        fence(Ordering::Acquire);
         if !self.on_grain(head) {
             return Err(Corrupt { what: CorruptWord::Head, found: head });
         }
@@ -222,8 +227,9 @@ impl TailCursor {
         if let Some(corrupt) = self.corrupt {
             return Err(PushError::Corrupt(corrupt));
         }
+        let head = self.shared.head.load(PEERS);
         // ORD ring.free: Acquire <- `HeadCursor::store_head`; the consumer is done with what lies below.
-        let head = self.shared.head.load(Ordering::Acquire);
+        fence(Ordering::Acquire);
         let limit = head.wrapping_add(self.shared.capacity);
         let room = limit.wrapping_sub(self.tail);
         // A head that went back below what was seen lies, even where the room still fits.
@@ -449,8 +455,9 @@ impl HeadCursor {
                 spin_hint();
             }
         }
+        let tail = self.shared.tail.load(PEERS);
         // ORD ring.publish: Acquire <- `TailCursor::publish`; elements below `tail` are filled.
-        let tail = self.shared.tail.load(Ordering::Acquire);
+        fence(Ordering::Acquire);
         let found = tail.wrapping_sub(self.head);
         // A tail that went back below what was seen lies, even where the window still fits.
         if found > self.shared.capacity || found < self.window() || !self.shared.on_grain(tail) {

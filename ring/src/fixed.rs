@@ -60,18 +60,23 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+#[cfg(all(feature = "std", not(loom)))]
+use alloc::vec::Vec;
 use core::fmt;
 use core::marker::PhantomData;
 
 use bytemuck::Pod;
 #[cfg(feature = "alloc")]
 use tidewire_shm::Liveness;
+#[cfg(all(feature = "std", not(loom)))]
+use tidewire_shm::Part;
 use tidewire_shm::{Region, Trust, Trusted};
 
 use crate::cursor::Tuning;
 use crate::error::{AttachError, Corrupt, CreateError, PopError, PushError};
 use crate::layout::{Layout, Options, Side};
 use crate::role::{self, Owner, Tenure};
+use crate::stats::Stats;
 
 mod chunk;
 pub(crate) mod end;
@@ -116,11 +121,56 @@ impl<T: Pod, L: Trust> Ring<T, L> {
         shape::<T>().bytes(capacity, options)
     }
 
+    /// The parts of a segment ([`PartedSegment`](tidewire_shm::PartedSegment)) for such a ring between processes that do
+    /// not trust each other: with page stride the header's, the producer's, the consumer's, and the data, which both
+    /// write. With line stride all of it is one part that both write.
+    ///
+    /// Whoever is [`RoleId::CREATOR`](tidewire_shm::RoleId::CREATOR) creates the ring before it sends the parts. Then each role is
+    /// given only to a process that can write its part, and the kernel sees to it that there is one: not even a successor
+    /// of a dead producer or consumer can write that part, so both begin with a new segment.
+    ///
+    /// # Errors
+    /// As [`bytes`](Self::bytes).
+    ///
+    /// # Examples
+    /// ```
+    /// use std::os::unix::net::UnixStream;
+    /// use tidewire_ring::Options;
+    /// use tidewire_ring::fixed::Ring;
+    /// use tidewire_shm::{PartedDraft, PartedSegment, RoleId, RoleStride, Untrusted};
+    ///
+    /// const PRODUCER: RoleId = RoleId::producer(0).unwrap();
+    /// let options = Options::new().role_stride(RoleStride::Page);
+    /// let parts = Ring::<u64, Untrusted>::parts(1024, &options)?;
+    /// let (here, there) = UnixStream::pair()?;
+    /// // Another process does this.
+    /// let expected = parts.clone();
+    /// let joining = std::thread::spawn(move || PartedSegment::join(&there, &expected, &[RoleId::CONSUMER]));
+    ///
+    /// let mut draft = PartedDraft::new(&parts, &[RoleId::CREATOR, PRODUCER])?;
+    /// draft.gather(&here, &[RoleId::CONSUMER])?;
+    /// let segment = draft.complete()?;
+    /// let ring = Ring::<u64, Untrusted>::create(segment.region(), 1024, &options)?;
+    /// segment.send_to(&here, &[RoleId::CONSUMER])?;
+    /// ring.producer()?.push(7)?;
+    /// assert!(ring.consumer().is_err(), "its words are in the other process's part");
+    ///
+    /// let joined = joining.join().map_err(|_| "the thread panicked")??;
+    /// let ring = Ring::<u64, Untrusted>::open(joined.region(), 0)?;
+    /// assert_eq!(ring.consumer()?.pop()?, 7);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(all(feature = "std", not(loom)))]
+    pub fn parts(capacity: usize, options: &Options) -> Result<Vec<Part>, CreateError> {
+        shape::<T>().memory(capacity, options)
+    }
+
     /// Creates an empty ring in a region that nobody uses (any more). What lay there is gone from the first store on;
     /// killed in between, the region holds no structure.
     ///
     /// # Errors
-    /// [`CreateError`] if the capacity is no power of two, `T` is empty, or the region is too short.
+    /// [`CreateError`] if the capacity is no power of two, `T` is empty, the region is too short, its header cannot be
+    /// written, or a word that cannot be written does not say already what it shall.
     ///
     /// # Examples
     /// ```
@@ -138,7 +188,8 @@ impl<T: Pod, L: Trust> Ring<T, L> {
         Ok(Self { region, layout, element: PhantomData })
     }
 
-    /// Opens a ring that somebody created; the header is read once and never again.
+    /// Opens a ring that somebody created; the header is read once and never again. Nothing is written: memory that can
+    /// only be read will do, for whoever takes no role.
     ///
     /// Memory from outside this process is [`Untrusted`](tidewire_shm::Untrusted): name the level where the compiler
     /// asks, as in `Ring::<u64, Untrusted>::open(segment.region(), 0)`.
@@ -170,7 +221,8 @@ impl<T: Pod, L: Trust> Ring<T, L> {
     ///
     /// # Errors
     /// [`AttachError::RoleTaken`] if it has an owner, [`AttachError::Corrupt`] if the positions cannot be,
-    /// [`AttachError::LeaseRequired`] if the ring was made for leases.
+    /// [`AttachError::LeaseRequired`] if the ring was made for leases, [`AttachError::Incompatible`] if the role's words or
+    /// the data can only be read here.
     pub fn producer(&self) -> Result<Producer<T, L>, AttachError> {
         Producer::attach(self, Tenure::free(&self.region, &self.layout, Side::Producer)?)
     }
@@ -245,6 +297,12 @@ impl<T: Pod, L: Trust> Ring<T, L> {
     #[must_use]
     pub fn consumer_owner(&self) -> Option<Owner> {
         role::owner(&self.region, &self.layout, Side::Consumer)
+    }
+
+    /// What can be seen of the ring now, for people and monitors. Needs no role and disturbs nobody.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        Stats::of(&self.region, &self.layout)
     }
 
     /// Replaces a producer that died: everything it published stays, the message in its hand is gone.

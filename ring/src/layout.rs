@@ -14,15 +14,26 @@
 //! Each row is a 128-byte line, but for `liveness`, which lies in one of them. With page stride the producer's lines fill page 1 and the consumer's page 2, at
 //! different offsets inside their pages so that the two hot lines never share a cache set.
 //!
+//! So with page stride each role can have its words in a memory that only it can write ([`Part`](tidewire_shm::Part)):
+//! a role stores into its own two lines and into the data, which the consumer touches; the creator stores what it can
+//! write, and what it cannot must say already what it shall. A role is given to nobody who cannot write what is its.
+//!
 //! `liveness` is the [`Liveness::KIND`] of the leases by which the roles are taken; 0, as in rings that know nothing
 //! of leases: roles are taken without. Whoever opens the ring reads it once.
 
+#[cfg(all(feature = "std", not(loom)))]
+use alloc::vec::Vec;
+
 use tidewire_shm::sync::Ordering;
 use tidewire_shm::{
-    Field, HEADER_BYTES, Header, Incompatible, LINE_BYTES, Liveness, Region, RoleStride, Trust,
+    Field, HEADER_BYTES, Header, Incompatible, LINE_BYTES, Liveness, Region, RegionError, RoleStride, Trust,
 };
+#[cfg(all(feature = "std", not(loom)))]
+use tidewire_shm::{Part, RoleId};
 
 use crate::error::CreateError;
+#[cfg(all(feature = "std", not(loom)))]
+use crate::role::role_id;
 
 /// The header kind of a ring of fixed slots.
 pub const KIND_FIXED: u32 = 0x0001_0001;
@@ -176,13 +187,14 @@ impl Shape {
         capacity: usize,
         options: &Options,
     ) -> Result<Layout, CreateError> {
-        region.require_writable()?;
+        region.require_writable_at(0, HEADER_BYTES.min(region.len()))?;
         let layout = self.layout(capacity, options.role_stride, options.liveness.into())?;
         let too_small = CreateError::RegionTooSmall { needed: layout.total_bytes(), found: region.len() };
         if layout.total_bytes() > region.len() {
             return Err(too_small);
         }
-        Header::invalidate(region).map_err(|_| too_small)?;
+        layout.require_cleared(region)?;
+        Header::retract(region).map_err(|_| too_small)?;
         layout.clear(region);
         let header = Header {
             kind: self.kind,
@@ -199,13 +211,32 @@ impl Shape {
         Ok(layout)
     }
 
-    /// Reads the header once and compares every field with what this shape would have written.
+    /// The parts of a segment for such a ring: one for each role with page stride; with line stride all roles share one.
+    #[cfg(all(feature = "std", not(loom)))]
+    pub(crate) fn memory(&self, capacity: usize, options: &Options) -> Result<Vec<Part>, CreateError> {
+        let layout = self.layout(capacity, options.role_stride, options.liveness.into())?;
+        let page = RoleStride::Page.bytes();
+        let up = |bytes: usize| bytes.next_multiple_of(page);
+        Ok(match options.role_stride {
+            RoleStride::Line => [Part::shared(up(layout.total_bytes()))].into(),
+            _ => [
+                Part::written_by(RoleId::CREATOR, page),
+                Part::written_by(role_id(Side::Producer), page),
+                Part::written_by(role_id(Side::Consumer), page),
+                Part::shared_by([role_id(Side::Producer), role_id(Side::Consumer)], up(layout.data_bytes)),
+            ]
+            .into(),
+        })
+    }
+
+    /// Reads the header once and compares every field with what this shape would have written. Nothing is written, and
+    /// nothing needs to be writable before a role is taken.
     pub(crate) fn open<L: Trust>(
         &self,
         region: &Region<L>,
         type_fingerprint: u64,
     ) -> Result<Layout, Incompatible> {
-        let header = Header::read(region)?;
+        let header = Header::inspect(region)?;
         let same = |field, expected: u64, found: u64| {
             if expected == found { Ok(()) } else { Err(Incompatible::new(field, expected, found)) }
         };
@@ -278,21 +309,51 @@ impl Layout {
         self.data_offset() + self.data_bytes
     }
 
-    /// Zeroes the control words, and says the kind of leases.
+    /// Whether a side can write what it has to: its own lines, and the data, which the consumer touches.
+    pub(crate) fn require_writable<L: Trust>(
+        &self,
+        region: &Region<L>,
+        side: Side,
+    ) -> Result<(), Incompatible> {
+        let own = [0, 1].map(|number| (self.line(side, number), LINE_BYTES));
+        let data = (self.data_offset(), self.data_bytes);
+        if own.into_iter().chain([data]).all(|(offset, len)| region.is_writable_at(offset, len)) {
+            Ok(())
+        } else {
+            Err(Incompatible::new(Field::Access, 1, 0))
+        }
+    }
+
+    /// The control words, and what they say in a new ring. The kind of leases comes last: with line stride it lies in a
+    /// line of which the rest is zeroed.
+    fn words(&self) -> impl Iterator<Item = (usize, u64)> + use<> {
+        let liveness = (self.liveness_offset(), self.liveness);
+        let lines = [Side::Producer, Side::Consumer].map(|side| (self.position(side), self.owner(side)));
+        let words = lines.into_iter().flat_map(|(position, owner)| [position, owner, owner + 8, owner + 16]);
+        words.filter(move |offset| *offset != liveness.0).map(|offset| (offset, 0)).chain([liveness])
+    }
+
+    /// What this process cannot write, since it is in another role's memory, must say already what it shall.
+    fn require_cleared<L: Trust>(&self, region: &Region<L>) -> Result<(), RegionError> {
+        for (offset, value) in self.words().filter(|(offset, _)| !region.is_writable_at(*offset, 8)) {
+            // SAFETY: a control word of this layout, within the region, which outlives the handle.
+            let word = unsafe { region.atomic_u64(offset) };
+            // ORD advice: Relaxed, nobody uses the words yet; whoever writes it can do so at any time.
+            if word.load(Ordering::Relaxed) != value {
+                region.require_writable_at(offset, 8)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Zeroes the control words that this process can write, and says the kind of leases.
     fn clear<L: Trust>(&self, region: &Region<L>) {
-        let set = |offset: usize, value: u64| {
+        for (offset, value) in self.words().filter(|(offset, _)| region.is_writable_at(*offset, 8)) {
             // SAFETY: a control word of this layout, within the region, which outlives the handle.
             let word = unsafe { region.atomic_u64(offset) };
             // ORD header.publish: Relaxed, the header's magic publishes the words.
             word.store(value, Ordering::Relaxed);
-        };
-        for side in [Side::Producer, Side::Consumer] {
-            let owner = self.owner(side);
-            for offset in [self.position(side), owner, owner + 8, owner + 16] {
-                set(offset, 0);
-            }
         }
-        set(self.liveness_offset(), self.liveness);
     }
 }
 

@@ -55,6 +55,7 @@ mod error;
 pub mod fixed;
 mod layout;
 mod role;
+mod stats;
 mod touch;
 
 pub use cursor::Tuning;
@@ -64,6 +65,7 @@ pub use error::{
 };
 pub use layout::{KIND_BYTES, KIND_FIXED, Options};
 pub use role::Owner;
+pub use stats::Stats;
 
 #[cfg(all(doctest, feature = "std"))]
 #[doc = include_str!("../README.md")]

@@ -225,6 +225,7 @@ impl Tenure {
         side: Side,
     ) -> Result<Self, AttachError> {
         unleased(layout, side)?;
+        layout.require_writable(region, side)?;
         Role::claim(owner_word(region, layout, side)).map(Self::without_lease)
     }
 
@@ -236,6 +237,7 @@ impl Tenure {
         dead: Owner,
     ) -> Result<Self, AttachError> {
         unleased(layout, side)?;
+        layout.require_writable(region, side)?;
         Role::replace(owner_word(region, layout, side), dead).map(Self::without_lease)
     }
 
@@ -258,6 +260,7 @@ impl Tenure {
         // Leases of kind 0 are none: handles without a lease may hold the roles, and nothing is proven about them.
         let proves = V::PROVES && V::KIND != 0;
         same_liveness(region, layout, liveness)?;
+        layout.require_writable(region, side)?;
         let word = owner_word(region, layout, side);
         let lease =
             liveness.acquire(role_id(side)).map_err(|error| match (error, Role::owner_of(&word)) {
@@ -289,7 +292,7 @@ fn owner_word<L: Trust>(region: &Region<L>, layout: &Layout, side: Side) -> Shar
 }
 
 /// The number of a role among the leases of a ring.
-const fn role_id(side: Side) -> RoleId {
+pub(crate) const fn role_id(side: Side) -> RoleId {
     const PRODUCER: RoleId = match RoleId::producer(0) {
         Some(role) => role,
         None => panic!("there is a first producer"),

@@ -14,7 +14,7 @@ use crate::codec::{Codec, Fixed};
 use crate::engine::{Core, Look, Pen};
 use crate::error::{AttachError, Corrupt, CreateError, ReadError, WaitError};
 use crate::layout::{KIND_CELL, Layout, Options, Place, Shape};
-use crate::role::{Held, Owner, claim};
+use crate::role::{Held, Owner, claim, proves};
 use crate::wait::{self, Alarm, KernelRef, Post, system};
 
 pub(crate) const fn shape<T: Pod>(kind: u32) -> Shape {
@@ -61,7 +61,7 @@ pub(crate) fn owner_word<L: Trust>(region: &Region<L>, place: &Place, writer: u3
 
 /// Whether `Vacant` from these leases can be believed about a writer that holds leases of kind `held` in this region.
 pub(crate) fn says<L: Trust, V: Liveness>(held: u32, region: &Region<L>, liveness: &V) -> bool {
-    V::PROVES && V::KIND == held && liveness.covers(region)
+    proves::<V>() && V::KIND == held && liveness.covers(region)
 }
 
 /// Takes the role of a writer and the right to it.

@@ -100,6 +100,12 @@ struct Role {
     owner: Owner,
 }
 
+/// Whether these leases prove anything about earlier holders. Leases of kind 0 are none: handles without a lease may hold
+/// the roles of structures that were created for none, and nothing is proven about those.
+pub(crate) const fn proves<V: Liveness>() -> bool {
+    V::PROVES && V::KIND != 0
+}
+
 /// Takes the lease of a role and its word, which must be writable.
 pub(crate) fn claim<V: Liveness>(
     word: Shared<AtomicU64>,
@@ -115,7 +121,7 @@ pub(crate) fn claim<V: Liveness>(
     // ORD own: Relaxed, only the compare-exchange below decides.
     let mut found = word.load(Ordering::Relaxed);
     for _ in 0..ROUNDS {
-        if let (Some(owner), false) = (Owner::from_word(found), V::PROVES) {
+        if let (Some(owner), false) = (Owner::from_word(found), proves::<V>()) {
             return Err(AttachError::RoleTaken(owner));
         }
         let owner = Owner { id: own_id(), generation: high(found).wrapping_add(1) };

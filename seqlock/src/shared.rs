@@ -60,7 +60,7 @@ use crate::codec::Fixed;
 use crate::engine::Core;
 use crate::error::{AttachError, Corrupt, CorruptWord, CreateError, WriteError};
 use crate::layout::{KIND_SHARED, Layout, Options, Place, Shape};
-use crate::role::{Held, Owner, high, low, pair};
+use crate::role::{Held, Owner, high, low, pair, proves};
 use crate::wait::{Alarm, KernelRef, system};
 
 /// Looks at a held lock before a writer gives up.
@@ -192,7 +192,7 @@ impl<T: Pod, L: Trust> Cell<T, L> {
         self.region.require_writable()?;
         let place = self.place();
         for taken in [false, true] {
-            if taken && !V::PROVES {
+            if taken && !proves::<V>() {
                 break;
             }
             for index in 0..self.layout.writers {

@@ -7,8 +7,8 @@ mod common;
 use std::mem::ManuallyDrop;
 
 use common::{Leases, Memory, Value, role};
-use tidewire_seqlock::{Options, WriteError, classic, shared};
-use tidewire_shm::{LeaseError, Liveness, RoleId, Tenancy};
+use tidewire_seqlock::{AttachError, Cell, Options, WriteError, classic, log, shared};
+use tidewire_shm::{LeaseError, Liveness, Region, RoleId, Tenancy, Unleased};
 
 /// Leases that say of everybody that he is dead.
 #[derive(Debug)]
@@ -70,13 +70,59 @@ fn a_lock_is_taken_only_by_leases_of_its_kind() {
     assert_eq!(second.write(&leases, &<[u64; 9]>::of(2)), Ok(2));
 }
 
+/// Leases that are given to everybody and say that they prove that all others are gone, by the kind of no leases.
+#[derive(Debug)]
+struct Nothing;
+
+// SAFETY: used only where it shall not be believed.
+unsafe impl Liveness for Nothing {
+    type Lease = ();
+    const PROVES: bool = true;
+    const KIND: u32 = 0;
+
+    fn acquire(&self, _role: RoleId) -> Result<(), LeaseError> {
+        Ok(())
+    }
+
+    fn tenancy(&self, _role: RoleId) -> Tenancy {
+        Tenancy::Vacant
+    }
+}
+
+#[test]
+fn leases_of_no_kind_take_nothing_from_those_who_have_none() {
+    let taken = |owner| Err(AttachError::RoleTaken(owner));
+    let cell = Cell::on_heap(&[0_u64; 9]).unwrap();
+    let writer = cell.writer(&Unleased).unwrap();
+    assert_eq!(cell.writer(&Nothing).map(|_| ()), taken(writer.owner()));
+    drop(writer);
+    assert!(cell.writer(&Nothing).is_ok());
+
+    let shared = shared::Cell::<[u64; 9]>::on_heap(&[0; 9]).unwrap();
+    let mut writers = Vec::new();
+    while let Ok(writer) = shared.writer(&Unleased) {
+        writers.push(writer);
+    }
+    assert!(!writers.is_empty());
+    assert!(shared.writer(&Nothing).is_err());
+    assert_eq!(writers.pop().map(|mut writer| writer.write(&Unleased, &[1; 9])), Some(Ok(1)));
+
+    let options = log::Options::new(16).gates(1);
+    let bytes = log::Log::<[u64; 9]>::bytes(&options).unwrap();
+    let log = log::Log::<[u64; 9]>::create(Region::heap(bytes).unwrap(), &options).unwrap();
+    let reader = log.gated_reader(log::Start::Next, &Unleased).unwrap();
+    let refused = log.gated_reader(log::Start::Next, &Nothing).map(|_| ());
+    assert!(matches!(refused, Err(AttachError::GatesExhausted { .. })), "{refused:?}");
+    assert_eq!(log.writer(&Unleased).unwrap().reclaim_gates(&Nothing), 0);
+    drop(reader);
+    assert!(log.gated_reader(log::Start::Next, &Nothing).is_ok());
+}
+
 #[cfg(all(target_os = "linux", not(miri)))]
 mod of_segments {
     use super::*;
-    use tidewire_seqlock::{AttachError, Cell, bytes, table};
-    use tidewire_shm::{
-        Field, Incompatible, KERNEL_LEASES, Region, Segment, SegmentLeases, Unleased, Untrusted,
-    };
+    use tidewire_seqlock::{bytes, table};
+    use tidewire_shm::{Field, Incompatible, KERNEL_LEASES, Segment, SegmentLeases, Untrusted};
 
     fn options() -> Options {
         Options::new().liveness::<SegmentLeases>()

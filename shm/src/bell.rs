@@ -13,7 +13,7 @@
 //! +4   kind u32   bits 0..8    1 fence mode | 2 membarrier mode
 //!                 bits 8..16   1 word form | 2 position form | 3 waiters form
 //! ```
-//! The kind is written once, when the bell is created, and read once by each process.
+//! The kind is written once, when the bell is created, and read by each process when it makes an end of it.
 //!
 //! # Protocol
 //! | flag | who changes it | to |
@@ -393,4 +393,20 @@ unsafe fn words<L: Trust>(
     // SAFETY: as above, for the kind.
     let kind = unsafe { region.atomic_u32(offset + BELL_BYTES / 2) };
     Ok((flag, kind))
+}
+/// Tells an end from its copy in a fork child, where what it holds is the parent's.
+#[cfg(all(feature = "std", not(loom)))]
+#[derive(Clone, Copy, Debug)]
+struct Copied(Option<crate::segment::ForkMark>);
+
+#[cfg(all(feature = "std", not(loom)))]
+impl Copied {
+    /// For an end of this process. Where the system cannot tell fork children apart, no end is a copy.
+    fn here() -> Self {
+        Self(crate::segment::ForkMark::here().ok())
+    }
+
+    fn is_in_fork_child(self) -> bool {
+        self.0.is_some_and(|mark| mark.is_forked_child())
+    }
 }

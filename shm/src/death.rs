@@ -65,7 +65,8 @@ const MAGIC: u64 = u64::from_le_bytes(*b"TWDEATH1");
 #[repr(C)]
 struct Page {
     magic: AtomicU64,
-    reserved: [u64; 7],
+    /// Its owner may write it at any time, as all of the page.
+    reserved: [AtomicU64; 7],
     word: AtomicU32,
 }
 

@@ -17,7 +17,7 @@
 //!   64    8  type_fingerprint the user's name for the element type; 0 = none given
 //!   72    8  role_stride      bytes between the control lines of two roles
 //!   80    8  data_offset      where the data begins
-//!   88    8  boot_id          hash of the boot that created it; 0 = process memory
+//!   88    8  boot_id          hash of the boot that created it; 0 = process memory, or without a name
 //!   96   16  nonce            random, drawn with a segment; 0 = none; for people and tools, compared by nobody yet
 //!  112   16  reserved         zero
 //! ```
@@ -173,6 +173,16 @@ impl Header {
     /// [`Field::Access`] if the region can only be read, [`Field::TotalBytes`] if it is shorter than a header.
     pub fn invalidate<L: Trust>(region: &Region<L>) -> Result<(), Incompatible> {
         require_writable(region)?;
+        Self::retract(region)
+    }
+
+    /// As [`invalidate`](Self::invalidate), for whoever asks the region about all that it writes behind the header: only
+    /// the header must be writable.
+    ///
+    /// # Errors
+    /// [`Field::Access`] if the header can only be read, [`Field::TotalBytes`] if the region is shorter than that.
+    pub fn retract<L: Trust>(region: &Region<L>) -> Result<(), Incompatible> {
+        require_writable_header(region)?;
         if region.len() < HEADER_BYTES {
             return Err(Incompatible::new(Field::TotalBytes, HEADER_BYTES as u64, region.len() as u64));
         }
@@ -191,9 +201,10 @@ impl Header {
     /// The magic goes last: whoever reads it, and fences, finds the rest.
     ///
     /// # Errors
-    /// [`Field::Access`] if the region can only be read, [`Field::TotalBytes`] if it is shorter than the structure.
+    /// [`Field::Access`] if the header can only be read, [`Field::TotalBytes`] if the region is shorter than the
+    /// structure.
     pub fn write<L: Trust>(&self, region: &Region<L>) -> Result<(), Incompatible> {
-        require_writable(region)?;
+        require_writable_header(region)?;
         let (wanted, have) = (self.total_bytes, region.len() as u64);
         if wanted > have || region.len() < HEADER_BYTES {
             return Err(Incompatible::new(Field::TotalBytes, wanted, have));
@@ -203,7 +214,7 @@ impl Header {
 
     /// As [`write`](Self::write), where `region` is only the front of the structure.
     pub(crate) fn write_front<L: Trust>(&self, region: &Region<L>) -> Result<(), Incompatible> {
-        require_writable(region)?;
+        require_writable_header(region)?;
         if region.len() < HEADER_BYTES {
             return Err(Incompatible::new(Field::TotalBytes, HEADER_BYTES as u64, region.len() as u64));
         }
@@ -288,6 +299,12 @@ fn require_magic(magic: u64) -> Result<(), Incompatible> {
 
 fn require_writable<L: Trust>(region: &Region<L>) -> Result<(), Incompatible> {
     region.require_writable().map_err(|_| Incompatible::new(Field::Access, 1, 0))
+}
+
+/// Of memory that is too short for a header, what there is: the check of the length says the rest.
+fn require_writable_header<L: Trust>(region: &Region<L>) -> Result<(), Incompatible> {
+    let bytes = HEADER_BYTES.min(region.len());
+    region.require_writable_at(0, bytes).map_err(|_| Incompatible::new(Field::Access, 1, 0))
 }
 
 impl Raw {

@@ -35,12 +35,13 @@ enum Writable {
 /// Where a region comes from: copied into the header at creation; the boot is compared at attach.
 ///
 /// Memory of one process has no origin (all zero). A segment draws a random nonce when it is created and carries
-/// the identity of the running boot, so that a file that survived a reboot is not mistaken for a live one.
+/// the identity of the running boot, so that a file that survived a reboot is not mistaken for a live one. Memory without a name, which no reboot leaves
+/// behind, carries no boot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
     /// A random number drawn when a segment is created; zero for process memory and for segments that were opened.
     pub nonce: u128,
-    /// A hash of the identity of the running boot; zero for process memory.
+    /// A hash of the identity of the running boot; zero for process memory and for memory without a name.
     pub boot_id: u64,
 }
 

@@ -50,7 +50,7 @@ fn whoever_waits_raises_a_hand_and_is_woken() {
         let roster = roster(66, mode);
         let mut sleeper = roster.attend(65, [0; 2], System, &AT_ONCE).unwrap();
         let mut caller = roster.caller(65, System).unwrap();
-        let hands = roster.hands();
+        let hands = roster.hands(&System).unwrap();
         assert!(!hands.any() && caller.ring() == Rung::Awake);
         let done = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -83,7 +83,7 @@ fn a_hand_of_one_who_died_can_be_lowered() {
     let roster = roster(2, BellMode::Fence);
     let mut one = roster.attend(1, [0; 2], System, &AT_ONCE).unwrap();
     assert_eq!(one.arm(|| false), Armed::Armed);
-    let hands = roster.hands();
+    let hands = roster.hands(&System).unwrap();
     assert!(hands.any());
     roster.lower(1);
     assert!(!hands.any());
@@ -269,4 +269,28 @@ fn a_region_is_split_where_it_is_said() {
     assert!(none.is_empty() && all.len() == 512);
     assert_eq!(all.split_at(100).unwrap_err(), RegionError::Alignment { found: 100 });
     assert_eq!(first.split_at(513 + LINE_BYTES - 1).unwrap_err(), RegionError::Length { found: 640 });
+}
+
+#[test]
+fn hands_of_entries_that_do_not_exist_are_not_seen() {
+    let region = Region::heap(roster_bytes(66)).unwrap();
+    // SAFETY: nobody else writes the words meanwhile.
+    let other = unsafe { region.alias() };
+    let roster = Roster::create(region, 66, BellMode::Fence).unwrap();
+    let before: Vec<u64> = words(&other);
+    let mut sleeper = roster.attend(65, [0; 2], System, &AT_ONCE).unwrap();
+    assert_eq!(sleeper.arm(|| false), Armed::Armed);
+    let raised: Vec<usize> = (0..16).filter(|i| words(&other)[*i] & !before[*i] == 2).collect();
+    let [word] = raised[..] else { panic!("expected one word with the hand of entry 65, found {raised:?}") };
+    sleeper.disarm();
+    let hands = roster.hands(&System).unwrap();
+    // SAFETY: within the roster.
+    unsafe { other.atomic_u64(word * 8) }.store(!3, Ordering::Relaxed);
+    assert!(!hands.any());
+    assert_eq!(hands.raised().next(), None);
+}
+
+fn words(region: &Region<Trusted>) -> Vec<u64> {
+    // SAFETY: within the roster.
+    (0..16).map(|i| unsafe { region.atomic_u64(8 * i) }.load(Ordering::Relaxed)).collect()
 }

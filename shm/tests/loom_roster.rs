@@ -102,7 +102,7 @@ fn who_counts_changes_finds_them_in_the_entries() {
 fn publish_and_look(world: &World, look: impl FnOnce(&World) -> bool) {
     world.tail().store(1, Ordering::Release);
     if look(world) {
-        let hands = world.roster.hands();
+        let hands = world.roster.hands(&world.futex).unwrap();
         for entry in hands.raised() {
             let _rung = world.roster.caller(entry, world.futex.clone()).unwrap().ring();
         }
@@ -126,7 +126,7 @@ fn a_raised_hand_is_never_overlooked() {
     let slept = Shown::default();
     model({
         let slept = slept.clone();
-        move || one_sleeps(|world| world.roster.hands().any(), &slept)
+        move || one_sleeps(|world| world.roster.hands(&world.futex).unwrap().any(), &slept)
     });
     assert!(slept.happened());
 }
@@ -135,7 +135,7 @@ fn a_raised_hand_is_never_overlooked() {
 #[test]
 fn a_look_without_a_fence_is_caught() {
     assert!(reported(|| one_sleeps(
-        |world| world.roster.hands().raised().next().is_some(),
+        |world| world.roster.hands(&world.futex).unwrap().raised().next().is_some(),
         &Shown::default()
     )));
 }
@@ -146,7 +146,9 @@ fn a_holder_that_is_killed_leaves_an_entry_that_works() {
     at_every_step(|step| {
         let world = World::new(1);
         let (other, publisher) = (Arc::clone(&world), Arc::clone(&world));
-        let ringing = thread::spawn(move || publish_and_look(&publisher, |world| world.roster.hands().any()));
+        let ringing = thread::spawn(move || {
+            publish_and_look(&publisher, |world| world.roster.hands(&world.futex).unwrap().any())
+        });
         let dying = thread::spawn(move || {
             hook::killed_after(step, || {
                 let mut one = other.roster.attend(0, [0; 2], other.futex.clone(), &AT_ONCE).unwrap();
@@ -162,4 +164,39 @@ fn a_holder_that_is_killed_leaves_an_entry_that_works() {
         ringing.join().unwrap();
         killed
     });
+}
+
+/// Whoever takes away the hand of one who died sees the generation of the next holder, if that had raised it already:
+/// then it rings.
+#[test]
+fn a_hand_that_is_taken_away_too_late_is_known_by_its_generation() {
+    let taken = Shown::default();
+    model({
+        let taken = taken.clone();
+        move || {
+            let world = World::new(1);
+            let (other, taken) = (Arc::clone(&world), taken.clone());
+            let next = thread::spawn(move || {
+                let mut next = other.roster.attend(0, [0; 2], other.futex.clone(), &AT_ONCE).unwrap();
+                let mut looks = 0;
+                let ready = || {
+                    looks += 1;
+                    looks > 1
+                };
+                assert_eq!(next.wait(ready, Deadline::NEVER), Woken::Ready);
+                core::mem::forget(next);
+            });
+            let prover = thread::spawn(move || {
+                let raised = world.roster.hands(&world.futex).unwrap().raised().next().is_some();
+                world.roster.lower(0);
+                if raised {
+                    taken.note_if(true);
+                    assert_eq!(world.roster.entry(0).generation, 1);
+                }
+            });
+            next.join().unwrap();
+            prover.join().unwrap();
+        }
+    });
+    assert!(taken.happened(), "no hand was up");
 }

@@ -20,7 +20,8 @@ use rustix::process::{
     Pid, Resource, Rlimit, Signal, WaitOptions, getrlimit, kill_process, kill_process_group, setrlimit,
     waitpid,
 };
-use tidewire_shm::{ForkMark, LeaseError, Liveness, RoleId, SegmentLease, SegmentLeases, Tenancy};
+use tidewire_shm::bell::{Armed, BellMode, Roster, SleepOptions, System, roster_bytes};
+use tidewire_shm::{ForkMark, LeaseError, Liveness, RoleId, Segment, SegmentLease, SegmentLeases, Tenancy};
 
 const OTHER: RoleId = RoleId::CLEANER;
 
@@ -359,4 +360,27 @@ fn a_fork_at_any_moment_of_an_acquisition_keeps_nothing() {
     }
     println!("{ROUNDS} processes with {LEASES} leases each, survived by {survivors} children");
     assert!(survivors >= 2 * ROUNDS, "{survivors} forks are too few");
+}
+
+/// A copy that a fork child drops says nothing of its parent, which is there and waits.
+#[test]
+fn a_fork_child_that_drops_its_copy_of_an_entry_leaves_the_parents_alone() {
+    let segment = Segment::anonymous(roster_bytes(1)).unwrap();
+    let roster = Roster::create(segment.region(), 1, BellMode::Fence).unwrap();
+    let mut own = roster.attend(0, [0; 2], System, &SleepOptions::new()).unwrap();
+    assert_eq!(own.arm(|| false), Armed::Armed);
+    // SAFETY: the child only drops what is its own copy, and ends.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        drop(own);
+        // SAFETY: ends the process, and nothing else of it runs.
+        unsafe { libc::_exit(0) };
+    }
+    let ended = waitpid(Pid::from_raw(pid), WaitOptions::empty()).unwrap();
+    assert!(ended.is_some_and(|(_, status)| status.exit_status() == Some(0)), "{ended:?}");
+    let entry = roster.entry(0);
+    assert_eq!((entry.present, entry.generation, roster.changes()), (true, 1, 1));
+    assert!(roster.hands(&System).unwrap().any(), "the hand is down");
+    drop(own);
+    assert!(!roster.entry(0).present);
 }

@@ -352,12 +352,73 @@ fn a_subscriber_reads_a_cell_and_can_write_nothing_of_it() {
     assert_eq!(latest.load(Ordering::Relaxed), version);
 }
 
+/// A part that two roles write is theirs; whoever joins in another role has nothing of it.
+#[test]
+fn a_part_of_two_writers_goes_to_nobody_else() {
+    let (page, third) = (page_size(), RoleId::producer(1).unwrap());
+    let parts = [
+        Part::written_by(CREATOR, page),
+        Part::shared_by([PRODUCER, CONSUMER], page),
+        Part::written_by(third, page),
+        Part::shared_by([third, CONSUMER], page),
+    ];
+    if let Some((role, _)) = role() {
+        let socket = socket();
+        let (own, theirs, role) = if role == "third" { (3, 1, third) } else { (1, 3, CONSUMER) };
+        let joined = PartedSegment::join(&socket, &parts, &[role]).unwrap();
+        let region = joined.region();
+        fill(&region, own, 0x3333);
+        if role == third {
+            assert!(joined.part_fd(theirs).is_none() && !region.is_writable_at(theirs * page, 8));
+            assert!(region.is_writable_at(2 * page, 2 * page));
+            assert!(is_filled(&region, theirs, 0));
+            // What it did not get it cannot send on; what everybody gets it can.
+            assert_handover(joined.send_to(&socket, &[CONSUMER]), "did not get");
+        } else {
+            assert!(region.is_writable_at(page, page) && region.is_writable_at(3 * page, page));
+            attack(&joined, 2);
+        }
+        attack(&joined, 0);
+        tell(&socket);
+        return report("held");
+    }
+    let test = "a_part_of_two_writers_goes_to_nobody_else";
+    let [(consumer, to_consumer), (other, to_other)] = ["consumer", "third"].map(|role| start(test, role));
+    let mut draft = PartedDraft::new(&parts, &[CREATOR, PRODUCER]).unwrap();
+    draft.gather(&to_other, &[third]).unwrap();
+    let created = draft.complete().unwrap();
+    fill(&created.region(), 1, 0x1111);
+    created.send_to(&to_consumer, &[CONSUMER]).unwrap();
+    created.send_to(&to_other, &[third]).unwrap();
+    hear(&to_other);
+    hear(&to_consumer);
+    let region = created.region();
+    assert!(is_filled(&region, 1, 0x3333) && is_filled(&region, 3, 0x3333));
+    for child in [consumer, other] {
+        assert_eq!(reports(&child.wait_with_output().unwrap()), ["held"]);
+    }
+    // An observer gets what nobody shares.
+    let (here, there) = UnixStream::pair().unwrap();
+    created.send(&here).unwrap();
+    let observed = PartedSegment::observe(&there, &parts).unwrap();
+    assert_eq!([0, 1, 2, 3].map(|part| observed.part_fd(part).is_some()), [true, false, true, false]);
+    assert!(is_filled(&observed.region(), 1, 0) && is_filled(&observed.region(), 3, 0));
+    // More than its role is for is not taken.
+    created.send_to(&here, &[CONSUMER]).unwrap();
+    assert_handover(PartedSegment::observe(&there, &parts), "descriptors");
+    let (here, there) = UnixStream::pair().unwrap();
+    created.send(&here).unwrap();
+    assert_handover(PartedSegment::join(&there, &parts, &[CONSUMER]), "2 descriptors of the parts [0, 2]");
+}
+
 #[test]
 fn a_killed_joiner_leaves_its_part_and_its_lease() {
     if role().is_some() {
         let socket = socket();
         let joined = PartedSegment::join(&socket, &ring(), &[CONSUMER]).unwrap();
-        let _lease = joined.leases().unwrap().acquire(CONSUMER).unwrap();
+        let leases = joined.leases().unwrap();
+        assert!(leases.covers(&joined.region()));
+        let _lease = leases.acquire(CONSUMER).unwrap();
         word(&joined.region(), 2 * page_size()).store(7, Ordering::Relaxed);
         tell(&socket);
         hear(&socket);
@@ -367,6 +428,9 @@ fn a_killed_joiner_leaves_its_part_and_its_lease() {
     let created = create_ring(&socket, |_| {});
     let leases = created.leases().unwrap();
     assert!(leases.covers(&created.region()));
+    let other = PartedSegment::create(&ring(), &[CREATOR, PRODUCER, CONSUMER]).unwrap();
+    assert!(other.leases().unwrap().covers(&other.region().read_only()));
+    assert!(!leases.covers(&other.region()) && !other.leases().unwrap().covers(&created.region()));
     hear(&socket);
     assert_eq!((leases.tenancy(CONSUMER), leases.tenancy(PRODUCER)), (Tenancy::Held, Tenancy::Vacant));
     child.kill().unwrap();

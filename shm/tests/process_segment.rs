@@ -313,6 +313,23 @@ fn memory_that_is_not_sealed_is_not_mapped() {
 
     // Room that would have to be found at the first touch.
     assert_eq!(refusal(memfd(8192, all)), "reserved room: 8192 bytes; 0 bytes");
+    // Blocks behind the end are none of those that are missing, however many there are.
+    let beyond = |reserved: u64, behind: u64| -> OwnedFd {
+        let fd = memfd(8192, SealFlags::empty());
+        let flags = rustix::fs::FallocateFlags::KEEP_SIZE;
+        rustix::fs::fallocate(&fd, flags, 0, reserved).unwrap();
+        rustix::fs::fallocate(&fd, flags, 1 << 30, behind).unwrap();
+        fcntl_add_seals(&fd, all).unwrap();
+        fd
+    };
+    for behind in [4096, 8192, 1 << 20] {
+        assert_eq!(refusal(beyond(4096, behind)), "reserved room: 8192 bytes; 4096 bytes");
+        let whole = beyond(8192, behind);
+        let blocks = |fd: &OwnedFd| rustix::fs::fstat(fd).unwrap().st_blocks;
+        assert!(blocks(&whole) > 16);
+        let mapped = Segment::from_fd(whole.try_clone().unwrap()).unwrap();
+        assert_eq!((mapped.len(), blocks(&whole)), (8192, 16));
+    }
     let good = memfd(4096, all);
     rustix::fs::fallocate(&good, rustix::fs::FallocateFlags::empty(), 0, 4096).unwrap();
     let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&good));

@@ -80,6 +80,7 @@ fn pair<const W: usize>(what: What) -> Cell {
         kind,
         payload_bytes: 8 * W,
         reference,
+        windows: 1,
         entries: visitor.entries,
     }
 }
@@ -97,6 +98,7 @@ fn crowd<const R: usize, const W: usize>() -> Cell {
         kind: Kind::Latest,
         payload_bytes: 8 * W,
         reference: peers::seqlock::Seqlock::NAME,
+        windows: 1,
         entries: visitor.0,
     }
 }

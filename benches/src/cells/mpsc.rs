@@ -112,6 +112,7 @@ fn cell(name: &str, title: &str, words: usize, entries: Vec<Entry>) -> Cell {
         kind: Kind::Rate,
         payload_bytes: 8 * words,
         reference: REFERENCE,
+        windows: 1,
         entries,
     }
 }

@@ -8,8 +8,8 @@ use crate::pair::EVERYWHERE;
 use crate::peers::{self, Visitor, tidewire};
 use crate::stream;
 
-fn entry(contender: &'static str, sample: Sample, checks: &'static [Check]) -> Entry {
-    Entry { contender, sample, checks, modes: EVERYWHERE, sleeps: false }
+fn entry<C: Contender>(sample: Sample, checks: &'static [Check]) -> Entry {
+    Entry { contender: C::NAME, sample, checks, modes: C::MODES, sleeps: false }
 }
 
 /// The checks of a contender for one size of message.
@@ -31,7 +31,7 @@ struct OneWays<const W: usize>(Vec<Entry>);
 impl<const W: usize> Visitor for Singles<W> {
     fn visit<C: Contender>(&mut self) {
         let checks = Checks::<C, W>::SINGLE;
-        self.0.push(entry(C::NAME, stream::single::<C, W>, checks));
+        self.0.push(entry::<C>(stream::single::<C, W>, checks));
     }
 }
 
@@ -39,27 +39,37 @@ impl<const W: usize> Visitor for Batches<W> {
     fn visit<C: Contender>(&mut self) {
         if C::BATCH {
             let checks = Checks::<C, W>::BOTH;
-            self.0.push(entry(C::NAME, stream::batch::<C, W>, checks));
+            self.0.push(entry::<C>(stream::batch::<C, W>, checks));
         }
     }
 }
 
 impl<const W: usize> Visitor for RoundTrips<W> {
     fn visit<C: Contender>(&mut self) {
-        let checks = Checks::<C, W>::SINGLE;
-        self.0.push(entry(C::NAME, latency::round_trip::<C, W>, checks));
+        if C::PROMPT {
+            let checks = Checks::<C, W>::SINGLE;
+            self.0.push(entry::<C>(latency::round_trip::<C, W>, checks));
+        }
     }
 }
 
 impl<const W: usize> Visitor for OneWays<W> {
     fn visit<C: Contender>(&mut self) {
-        let checks = Checks::<C, W>::SINGLE;
-        self.0.push(entry(C::NAME, latency::one_way::<C, W>, checks));
+        if C::PROMPT {
+            let checks = Checks::<C, W>::SINGLE;
+            self.0.push(entry::<C>(latency::one_way::<C, W>, checks));
+        }
     }
 }
 
 fn record_entry<C: RecordContender>() -> Entry {
-    entry(C::NAME, stream::records::<C>, &[check::records::<C>])
+    Entry {
+        contender: C::NAME,
+        sample: stream::records::<C>,
+        checks: &[check::records::<C>],
+        modes: EVERYWHERE,
+        sleeps: false,
+    }
 }
 
 fn singles<const W: usize>() -> Vec<Entry> {
@@ -108,6 +118,7 @@ pub fn all() -> Vec<Cell> {
         kind,
         payload_bytes,
         reference: "rtrb",
+        windows: 1,
         entries,
     };
     let plain = tidewire::NAMES[3];

@@ -4,6 +4,17 @@ use anyhow::bail;
 
 use crate::message::place::{Link, Place};
 
+/// In which cells a layer takes part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// In all.
+    All,
+    /// Only where messages flow: it has no names, no death, and nobody would set it up.
+    Flow,
+    /// Only where a sleeper is woken.
+    Wake,
+}
+
 /// A message layer: messages of `W` words from one process to another, in order, none lost.
 pub trait Layer: 'static {
     /// Its name in tables.
@@ -13,6 +24,8 @@ pub trait Layer: 'static {
     /// Whether it starts threads. They share the core of their side, so that a side which waits for it is no sign
     /// that something else disturbed the sample.
     const THREADS: bool = false;
+    /// In which cells it takes part.
+    const PART: Part = Part::All;
     /// The longest message that it carries as it is set up by default.
     const MAX_BYTES: usize = 64 << 10;
     /// The sending end.

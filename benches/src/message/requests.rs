@@ -5,7 +5,7 @@ use std::hint::{black_box, spin_loop};
 use anyhow::ensure;
 
 use crate::board::Board;
-use crate::clock::ticks;
+use crate::clock::{stamp, ticks};
 use crate::latency::{KEPT, Latencies};
 use crate::message::contender::{Client, Requests, Server};
 use crate::message::run::{self, Manner};
@@ -36,7 +36,7 @@ pub fn round_trip<Q: Requests, const W: usize>(board: &Board, plan: &Plan, mode:
                         break;
                     }
                     client.call(&[number; W], &mut reply)?;
-                    let received = ticks();
+                    let received = stamp();
                     good &= black_box(&reply).iter().all(|word| *word == !number);
                     number += 1;
                     if sent > warm {

@@ -8,6 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 
 use crate::board::{Board, Value};
+use crate::crowd::Patience;
 use crate::message::contender::{Layer, Requests};
 use crate::message::place::Place;
 use crate::pair::{self, Cores, Mode, Side};
@@ -78,6 +79,19 @@ pub(crate) fn start(board: &Board, side_a: Side<'_>, side_b: Side<'_>) -> anyhow
         pair::attended(board, Value::ShareB, side_b)
     })?;
     Ok([a, b])
+}
+
+/// Starts another side B, which begins with a part of the sample.
+pub(crate) fn stand_by(board: &Board, phase: u64, side: Side<'_>) -> anyhow::Result<OwnedFd> {
+    let cores = Cores::first_two()?;
+    pair::fork(board, || {
+        pair::pin(cores.b)?;
+        let mut patience = Patience::default();
+        while board.phase() < phase {
+            patience.wait();
+        }
+        pair::attended(board, Value::ShareB, side)
+    })
 }
 
 /// Which of these processes have ended, once one has or the time is over.

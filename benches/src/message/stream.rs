@@ -1,4 +1,4 @@
-//! What is timed of message layers: rate, round trip, the wake-up of a sleeper, and setting up.
+//! What is timed of message layers: rate, round trip, paced one-way trips, the wake-up of a sleeper, and setting up.
 //!
 //! A sender that copies goes round a few buffers and stamps one long before its turn comes, as in [`crate::stream`].
 //! The first and the last word of each message are compared with what they should be.
@@ -7,7 +7,7 @@ use std::hint::{black_box, spin_loop};
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 
 use crate::board::{Board, SIGNALS, Value};
 use crate::clock::{stamp as now, ticks};
@@ -24,7 +24,11 @@ pub const LAST: u64 = u64::MAX;
 /// Between two messages to a sleeper.
 pub const NAP: Duration = Duration::from_millis(2);
 /// A sample of wake-ups takes this many windows.
-const WINDOWS: u64 = 10;
+pub const WAKE_WINDOWS: u32 = 10;
+/// Between two paced messages: less would be more than some can send.
+pub const PACE: Duration = Duration::from_micros(10);
+/// A sample of paced messages takes this many windows, for as many messages as tell what the thousandth takes.
+pub const PACE_WINDOWS: u32 = 4;
 
 /// What a sender sends from, where it sends.
 pub(crate) struct Source<const W: usize> {
@@ -229,7 +233,7 @@ pub fn round_trip<L: Layer, const W: usize>(board: &Board, plan: &Plan, mode: Mo
                     let expected = source.sent();
                     source.send(&mut there)?;
                     let (number, torn) = await_one(&mut back, &mut buffer)?;
-                    let received = ticks();
+                    let received = now();
                     errors |= torn | (number ^ expected);
                     if sent > warm {
                         trips.add(received - sent);
@@ -265,14 +269,177 @@ fn echo<const W: usize, X: MessageTx<W>>(to: &mut X, buffer: &[u64; W], number: 
     if X::IN_PLACE { to.send_in_place(|place| stamp(place, number)) } else { to.send(buffer) }
 }
 
+/// How many messages go at a pace in so many windows.
+fn paced(plan: &Plan, windows: u32, pace: Duration) -> u64 {
+    u64::from(windows) * plan.window_ticks / plan.scale.ticks(pace).max(1)
+}
+
+/// One-way trips of messages that are sent one every [`PACE`] and carry the time at which they were.
+///
+/// # Errors
+/// As [`rate`].
+pub fn pace<L: Layer, const W: usize>(board: &Board, plan: &Plan, mode: Mode) -> anyhow::Result<()> {
+    let (warm, count) = (1_000, paced(plan, PACE_WINDOWS, PACE));
+    run::both(
+        board,
+        mode,
+        Manner::of_layer::<L>(),
+        |place| {
+            let mut tx = L::sender::<W>(&place.link(board, 0)?)?;
+            let pace = plan.scale.ticks(PACE);
+            probed_a(board, plan, || {
+                let (mut buffer, mut next) = (blank(), ticks());
+                for _ in 0..warm + count {
+                    while ticks() < next {
+                        spin_loop();
+                    }
+                    send(&mut tx, &mut buffer, now())?;
+                    next += pace;
+                    if ticks() > next + 100 * pace {
+                        // The machine was away: go on at the pace instead of catching up in one burst.
+                        next = ticks();
+                    }
+                }
+                send(&mut tx, &mut buffer, LAST)
+            })
+        },
+        |place| {
+            let mut rx = L::receiver::<W>(&place.link(board, 0)?)?;
+            let trips = probed(board, || arrivals(&mut rx, warm, count))?;
+            trips.into_summary(&plan.scale).note(board);
+            Ok(())
+        },
+    )
+}
+
+/// Receives messages that carry the time at which they were sent; the first few do not count.
+fn arrivals<const W: usize>(rx: &mut impl MessageRx<W>, warm: u64, count: u64) -> anyhow::Result<Latencies> {
+    let mut trips = Latencies::with_capacity(count);
+    let (mut buffer, mut last, mut taken) = (blank(), 0, 0);
+    loop {
+        let (sent, torn) = await_one(rx, &mut buffer)?;
+        let received = now();
+        ensure!(torn == 0 && sent > last, "expected messages in order and whole, found another");
+        if sent == LAST {
+            return Ok(trips);
+        }
+        (last, taken) = (sent, taken + 1);
+        if taken > warm {
+            trips.add(received.saturating_sub(sent));
+        }
+    }
+}
+
+/// As [`probed_b`], with a result.
+fn probed<T>(board: &Board, side: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let mut result = None;
+    probed_b(board, || {
+        result = Some(side()?);
+        Ok(())
+    })?;
+    result.context("expected a side to run")
+}
+
+/// Round trips of messages that are written word by word where they are read, and read there word by word; a single
+/// word comes back.
+///
+/// # Errors
+/// As [`rate`].
+pub fn in_place<L: Layer, const W: usize>(board: &Board, plan: &Plan, mode: Mode) -> anyhow::Result<()> {
+    run::both(
+        board,
+        mode,
+        Manner::of_layer::<L>(),
+        |place| {
+            let mut there = L::sender::<W>(&place.link(board, 0)?)?;
+            let mut back = L::receiver::<1>(&place.link(board, 1)?)?;
+            let mut trips = Latencies::with_capacity(KEPT);
+            probed_a(board, plan, || {
+                let (mut buffer, mut word) = (vec![blank::<W>()], [0]);
+                let [buffer] = buffer.as_mut_slice() else { return Ok(()) };
+                let began = ticks();
+                let (mut number, mut errors) = (0_u64, 0);
+                let warm = began + plan.warm_ticks;
+                let end = warm + plan.window_ticks;
+                while !trips.is_full() {
+                    let sent = ticks();
+                    if sent > end {
+                        break;
+                    }
+                    send_whole(&mut there, buffer, number)?;
+                    let (found, torn) = await_one(&mut back, &mut word)?;
+                    let received = now();
+                    errors |= torn | (found ^ number);
+                    number += 1;
+                    if sent > warm {
+                        trips.add(received - sent);
+                    }
+                }
+                send_whole(&mut there, buffer, LAST)?;
+                ensure!(errors == 0, "expected each message whole and in its turn, found another");
+                Ok(())
+            })?;
+            trips.into_summary(&plan.scale).note(board);
+            Ok(())
+        },
+        |place| {
+            let mut from = L::receiver::<W>(&place.link(board, 0)?)?;
+            let mut to = L::sender::<1>(&place.link(board, 1)?)?;
+            probed_b(board, || {
+                let mut buffer = vec![blank::<W>()];
+                let [buffer] = buffer.as_mut_slice() else { return Ok(()) };
+                loop {
+                    let (number, torn) = await_whole(&mut from, buffer)?;
+                    if number == LAST {
+                        return Ok(());
+                    }
+                    // One that is not whole is answered by another number, which its sender finds wrong.
+                    send(&mut to, &mut [0], number ^ torn)?;
+                }
+            })
+        },
+    )
+}
+
+/// Sends a message all of whose words are its number.
+#[inline(always)]
+fn send_whole<const W: usize, X: MessageTx<W>>(
+    tx: &mut X,
+    buffer: &mut [u64; W],
+    number: u64,
+) -> anyhow::Result<()> {
+    if X::IN_PLACE {
+        return tx.send_in_place(|place| place.fill(black_box(number)));
+    }
+    buffer.fill(black_box(number));
+    tx.send(buffer)
+}
+
+/// Receives such a message: its number, and what of it is another.
+#[inline(always)]
+fn await_whole<const W: usize>(
+    rx: &mut impl MessageRx<W>,
+    buffer: &mut [u64; W],
+) -> anyhow::Result<(u64, u64)> {
+    loop {
+        let mut found = (0, 0);
+        let come = rx.receive(buffer, |message| {
+            let number = message.first().copied().unwrap_or(0);
+            found = (number, message.iter().fold(0, |torn, word| torn | (word ^ number)));
+        })?;
+        if come {
+            return Ok(found);
+        }
+        spin_loop();
+    }
+}
+
 /// One-way trips to a receiver that sleeps: one message each [`NAP`], which carries the time at which it was sent.
 ///
 /// # Errors
 /// As [`rate`].
 pub fn wake<L: Layer, const W: usize>(board: &Board, plan: &Plan, mode: Mode) -> anyhow::Result<()> {
-    let window = plan.scale.ns((WINDOWS * plan.window_ticks) as f64);
-    #[expect(clippy::cast_possible_truncation, reason = "hundreds")]
-    let count = (window / NAP.as_nanos() as f64) as u64;
+    let count = paced(plan, WAKE_WINDOWS, NAP);
     run::both(
         board,
         mode,
@@ -290,20 +457,7 @@ pub fn wake<L: Layer, const W: usize>(board: &Board, plan: &Plan, mode: Mode) ->
         },
         |place| {
             let mut rx = L::receiver::<W>(&place.link(board, 0)?)?;
-            let mut trips = Latencies::with_capacity(count);
-            probed_b(board, || {
-                let (mut buffer, mut last) = (blank(), 0);
-                loop {
-                    let (sent, torn) = await_one(&mut rx, &mut buffer)?;
-                    let received = ticks();
-                    ensure!(torn == 0 && sent > last, "expected messages in order and whole, found another");
-                    if sent == LAST {
-                        return Ok(());
-                    }
-                    last = sent;
-                    trips.add(received.saturating_sub(sent));
-                }
-            })?;
+            let trips = probed(board, || arrivals(&mut rx, 0, count))?;
             trips.into_summary(&plan.scale).note(board);
             Ok(())
         },

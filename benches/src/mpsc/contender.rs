@@ -43,6 +43,7 @@ pub struct Alone<C>(PhantomData<C>);
 impl<C: ManyContender> Contender for Alone<C> {
     const NAME: &'static str = C::NAME;
     const BATCH: bool = C::BATCH;
+    const MODES: &'static [Mode] = C::MODES;
     type Tx<const W: usize> = C::Tx<W>;
     type Rx<const W: usize> = C::Rx<W>;
 

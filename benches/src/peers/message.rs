@@ -2,6 +2,10 @@
 
 use crate::message::contender::{Layer, Requests};
 
+#[cfg(feature = "peers-cpp")]
+pub mod boost_queue;
+pub mod eventfd;
+mod fds;
 pub mod futex;
 #[cfg(feature = "peers-heavy")]
 pub mod iceoryx2;
@@ -9,9 +13,11 @@ pub mod iceoryx2;
 pub mod ipc_channel;
 pub mod pipe;
 pub mod posix_queue;
+pub mod raw;
 pub mod ringfire;
 #[cfg(feature = "peers-heavy")]
 pub mod shmem_ipc;
+pub mod slot;
 pub mod sockets;
 pub mod tidewire;
 #[cfg(feature = "zeromq")]
@@ -29,7 +35,7 @@ pub trait RequestsVisitor {
     fn visit<Q: Requests>(&mut self);
 }
 
-/// Shows all message layers to a visitor, ours first and the limit last.
+/// Shows all message layers to a visitor, ours first and the limits last.
 pub fn layers(visitor: &mut impl LayerVisitor) {
     tidewire::layers(visitor);
     #[cfg(feature = "peers-heavy")]
@@ -53,6 +59,13 @@ pub fn layers(visitor: &mut impl LayerVisitor) {
     visitor.visit::<sockets::Datagram>();
     visitor.visit::<pipe::Pipe>();
     visitor.visit::<posix_queue::PosixQueue>();
+    #[cfg(feature = "peers-cpp")]
+    visitor.visit::<boost_queue::BoostQueue>();
+    visitor.visit::<raw::Raw<raw::Ring>>();
+    visitor.visit::<raw::WithBells>();
+    visitor.visit::<raw::Raw<raw::Lanes>>();
+    visitor.visit::<slot::Spinning>();
+    visitor.visit::<eventfd::Eventfd>();
     visitor.visit::<futex::Futex>();
 }
 

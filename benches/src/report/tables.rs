@@ -5,9 +5,9 @@ use crate::cells::{Group, Kind};
 use crate::pair::Mode;
 use crate::record::{CellRecord, Record};
 use crate::summary::{
-    CALLS, CORES, FAIRNESS, FIRST_RATE, LINE, MAX, MEAN, MEAN_TO_FLOOR, MEAN_TO_LINE, Metric, NOTHING, P50,
-    P99, P99_TO_LINE, P999, RATE, READ_ALONE, RETRIES, Spread, TOLD, TOLD_AFTER, TORN, View, WRITE_ALONE,
-    WRITES, dropped, headlines,
+    CALLS, CORES, FAIRNESS, FIRST_OWN, FIRST_RATE, FIRST_SHARED, LINE, MAX, MEAN, MEAN_TO_FLOOR,
+    MEAN_TO_LINE, Metric, NOTHING, OWN, P50, P99, P99_TO_LINE, P999, RATE, READ_ALONE, RETRIES, SHARED,
+    Spread, TOLD, TOLD_AFTER, TORN, View, WRITE_ALONE, WRITES, dropped, headlines,
 };
 
 /// The tables of all cells.
@@ -35,6 +35,7 @@ pub fn tables(record: &Record) -> String {
             Kind::SetUp => set_ups(&mut out, record, cell, mode, view),
             Kind::Calls => calls(&mut out, record, cell, mode, view),
             Kind::Death => deaths(&mut out, record, cell, mode, view),
+            Kind::Memory => memory(&mut out, record, cell, mode, view),
         }
         put(&mut out, "");
     });
@@ -192,7 +193,8 @@ fn calls(out: &mut String, record: &Record, cell: &CellRecord, mode: Mode, view:
 }
 
 fn deaths(out: &mut String, record: &Record, cell: &CellRecord, mode: Mode, view: View<'_>) {
-    heads(out, &["contender", "told", "after, µs", "R, ns", "n", "dropped"]);
+    let told = if cell.name.starts_with("message-succeed") { "replaced" } else { "told" };
+    heads(out, &["contender", told, "after, µs", "R, ns", "n", "dropped"]);
     for name in &cell.contenders {
         let Some(told) = view.spread(name, TOLD) else { continue };
         let after = view.spread(name, TOLD_AFTER);
@@ -201,6 +203,22 @@ fn deaths(out: &mut String, record: &Record, cell: &CellRecord, mode: Mode, view
             Some(after) => format!("{} of {}", after.n, told.n),
         };
         let mut cells = vec![name.clone(), share, after.map_or_else(dash, |s| range(&s, micros))];
+        tail(&mut cells, record, cell, mode, view, name);
+        line(out, &cells);
+    }
+}
+
+fn memory(out: &mut String, record: &Record, cell: &CellRecord, mode: Mode, view: View<'_>) {
+    let columns = ["contender", "own, KiB", "shared, KiB", "first: own, KiB", "first: shared, KiB"];
+    heads(out, &[&columns[..], &["R, ns", "n", "dropped"]].concat());
+    for name in &cell.contenders {
+        if view.spread(name, LINE).is_none() {
+            continue;
+        }
+        let mut cells = vec![name.clone()];
+        for metric in [OWN, SHARED, FIRST_OWN, FIRST_SHARED] {
+            cells.push(view.spread(name, metric).map_or_else(dash, |s| range(&s, |kib| format!("{kib:.0}"))));
+        }
         tail(&mut cells, record, cell, mode, view, name);
         line(out, &cells);
     }

@@ -9,9 +9,9 @@ use tidewire_benches::board::{SharedBoard, Value};
 use tidewire_benches::cells::{self, Group, Kind};
 use tidewire_benches::message::contender::{Layer, MessageRx, MessageTx};
 use tidewire_benches::message::place::Link;
-use tidewire_benches::message::{check, death, stream};
+use tidewire_benches::message::{check, death, memory, stream};
 use tidewire_benches::pair::{self, Mode};
-use tidewire_benches::peers::message::{futex, pipe, posix_queue, sockets};
+use tidewire_benches::peers::message::{futex, pipe, posix_queue, slot, sockets, tidewire};
 use tidewire_benches::schedule::Plan;
 
 /// What a broken layer does, once, somewhere in the middle.
@@ -136,7 +136,7 @@ fn plan() -> Plan {
 fn told<L: Layer>(never: Duration) -> (f64, Duration) {
     let plan = plan();
     let board =
-        pair::sample(PATIENCE, |board| death::kill_within::<L, 8>(board, &plan, Mode::Processes, never));
+        pair::sample(PATIENCE, |board| death::kill_within::<L, 8>(board, &plan, Mode::Processes, never, 0));
     let board = board.unwrap_or_else(|error| panic!("{}: {error:#}", L::NAME));
     (board.get(Value::Told), Duration::from_secs_f64(board.get(Value::P50) / 1e9))
 }
@@ -159,6 +159,60 @@ fn receivers_are_told_of_a_death_by_those_who_promise_it() {
     use tidewire_benches::peers::message::{iceoryx2, ipc_channel};
     is_told::<ipc_channel::Typed>();
     is_told::<iceoryx2::Copied>();
+}
+
+fn shared_by<L: Layer>() -> f64 {
+    let plan = plan();
+    let board = pair::sample(PATIENCE, |board| memory::of_a_channel::<L, 8>(board, &plan, Mode::Processes));
+    let board = board.unwrap_or_else(|error| panic!("{}: {error:#}", L::NAME));
+    assert!(board.get(Value::FirstShared) > 0.0, "{}: the first has its memory, too", L::NAME);
+    board.get(Value::Shared)
+}
+
+#[test]
+fn memory_is_that_of_the_messages_and_what_belongs_to_them() {
+    let slot = shared_by::<futex::Futex>();
+    assert!((4000.0..10_000.0).contains(&slot), "one page, found {slot}");
+    let channel = shared_by::<tidewire::Single>();
+    assert!((65_536.0..262_144.0).contains(&channel), "1024 messages of 64 bytes, found {channel}");
+}
+
+#[test]
+fn messages_in_place_are_written_and_read_whole() {
+    let plan = plan();
+    let board = (0..20).find_map(|_| {
+        let sample = |board: &_| stream::in_place::<slot::Spinning, 128>(board, &plan, Mode::Processes);
+        let board = pair::sample(PATIENCE, sample).unwrap_or_else(|error| panic!("{error:#}"));
+        (board.get(Value::Count) >= 1.0).then_some(board)
+    });
+    assert!(board.expect("a message in one of 20 windows").get(Value::P50) > 0.0);
+    let sample = |board: &_| stream::in_place::<Broken<TEAR>, 8>(board, &plan, Mode::Processes);
+    let error = (0..20).find_map(|_| pair::sample(PATIENCE, sample).err());
+    let error = error.expect("a torn message was measured").to_string();
+    assert!(error.contains("whole and in its turn"), "{error}");
+}
+
+fn is_succeeded<L: Layer>() {
+    let plan = plan();
+    let board = pair::sample(PATIENCE, |board| death::succeed::<L, 8>(board, &plan, Mode::Processes));
+    let board = board.unwrap_or_else(|error| panic!("{}: {error:#}", L::NAME));
+    let after = Duration::from_secs_f64(board.get(Value::P50) / 1e9);
+    assert!(board.get(Value::Told) > 0.0, "{}: expected a successor that receives", L::NAME);
+    assert!(!after.is_zero() && after < death::NEVER, "{}: received after {after:?}", L::NAME);
+}
+
+#[test]
+fn a_killed_receiver_of_ours_has_a_successor() {
+    is_succeeded::<tidewire::Spinning>();
+    is_succeeded::<tidewire::Sleeping>();
+    is_succeeded::<tidewire::Published>();
+}
+
+#[test]
+fn a_receiver_of_a_socket_has_none() {
+    let plan = plan();
+    let sample = |board: &_| death::succeed::<sockets::Stream, 8>(board, &plan, Mode::Processes);
+    assert!(pair::sample(PATIENCE, sample).is_err(), "somebody received from nobody");
 }
 
 #[test]
@@ -200,6 +254,11 @@ fn every_cell_of_messages_yields_its_numbers() {
                     assert!(calls < 0.0 || (1.9e6..2.1e6).contains(&calls), "{who}: {calls}");
                 }
                 Kind::Death => assert!(get(Value::Told) > 0.0, "{who}"),
+                // The kernel has what lies between the two.
+                Kind::Memory => {
+                    let (own, shared) = (get(Value::Own), get(Value::Shared));
+                    assert!(own.abs() < 1e6 && shared.abs() < 1e5, "{who}: {own} and {shared}");
+                }
                 _ => panic!("{who}: expected a kind of message layers, found {:?}", cell.kind),
             }
             assert!(get(Value::LineBefore) > 0.0 && get(Value::LineAfter) > 0.0, "{who}");

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tidewire_shm::bell::{Kernel, Nap, Place, System};
 use tidewire_shm::{Liveness, RoleId, Segment, SegmentLeases, Tenancy, Untrusted};
 
+use super::changing::Watcher;
 use super::{LoadError, PAUSE, Snapshot, WaitError, cell};
 use crate::error::OpenError;
 use crate::ground::Ground;
@@ -38,11 +39,13 @@ fn writer_role() -> Result<RoleId, OpenError> {
 /// - That the writer is gone or dead ends a wait within about 10 milliseconds.
 /// - A writer may write anything anywhere: a reader returns what it made up, or says [`LoadError::Corrupt`].
 pub struct Reader<T: Message> {
-    look: tidewire_seqlock::Reader<T, Untrusted>,
+    pub(super) look: tidewire_seqlock::Reader<T, Untrusted>,
     /// The last version that was returned.
-    seen: Option<u64>,
+    pub(super) seen: Option<u64>,
     wait: Wait,
-    leases: Arc<SegmentLeases>,
+    /// Who waits in the place of tasks.
+    pub(super) watcher: Option<Watcher>,
+    pub(super) leases: Arc<SegmentLeases>,
     role: RoleId,
     segment: Arc<Segment>,
 }
@@ -55,6 +58,7 @@ impl<T: Message> Reader<T> {
             look,
             seen: None,
             wait: options.wait,
+            watcher: None,
             leases,
             role: writer_role()?,
             segment: Arc::new(segment),
@@ -200,6 +204,7 @@ impl<T: Message> Clone for Reader<T> {
             look: self.look.clone(),
             seen: self.seen,
             wait: self.wait,
+            watcher: None,
             leases: Arc::clone(&self.leases),
             role: self.role,
             segment: Arc::clone(&self.segment),
@@ -228,8 +233,8 @@ fn spins(wait: Wait, time: Duration) -> u32 {
 
 /// The system, with another opinion on how long to spin.
 #[derive(Debug)]
-struct Patient {
-    spins: u32,
+pub(super) struct Patient {
+    pub(super) spins: u32,
 }
 
 impl Kernel for Patient {

@@ -53,7 +53,7 @@ impl<T: Message> Publisher<T> {
         let writer = attached(log.writer(&*ground.leases), "publisher")?;
         let notice = ground.prepare_to_attend();
         let Ground { segment, leases, presence, roster, mark, .. } = ground;
-        let mut company = Company::new(roster, Arc::clone(&leases), 1);
+        let mut company = Company::new(roster, Arc::clone(&leases), 1)?;
         let own = company.roster.attend(OWNER, notice, System, &options.wait.sleep_options())?;
         company.look_around();
         Ok(Self {

@@ -66,7 +66,7 @@ pub struct Subscriber<T: Message> {
     roster: Roster<Untrusted>,
     leases: Arc<SegmentLeases>,
     segment: Segment,
-    _leaving: Leaving,
+    leaving: Leaving,
 }
 
 /// What became of one look.
@@ -124,7 +124,10 @@ impl<T: Message> Subscriber<T> {
     pub(super) fn observing(mut ground: Ground, options: &Options) -> Result<Self, OpenError> {
         let log = attached(Log::<T, _>::open(single_queue(&mut ground)?, 0), "subscriber")?;
         let reader = log.reader(Self::start(options)).map_err(cannot)?;
-        Ok(Self::reading(Source::Observing(reader, options.wait), ground, options))
+        let mut observing = Self::reading(Source::Observing(reader, options.wait), ground, options);
+        // Nobody knows that it is there: what it looks at is not its to take away.
+        observing.leaving.keep = true;
+        Ok(observing)
     }
 
     fn reading(source: Source<T>, ground: Ground, options: &Options) -> Self {
@@ -143,7 +146,7 @@ impl<T: Message> Subscriber<T> {
             roster,
             leases,
             segment,
-            _leaving: leaving,
+            leaving,
         };
         made.meet();
         made
@@ -235,7 +238,8 @@ impl<T: Message> Subscriber<T> {
     ///
     /// # Errors
     /// [`SubscribeError::Disconnected`] if nobody publishes any more and all that was published has been received. A publisher
-    /// that comes later ends that: call again.
+    /// that comes later ends that: call again. Not so for an [observer](crate::Options::observer) whose publisher left in
+    /// order when it had no other subscriber: the name went with it, and whoever publishes next has other memory.
     #[inline]
     pub fn recv(&mut self) -> Result<T, SubscribeError> {
         self.recv_until(Until::NEVER)
@@ -408,7 +412,7 @@ impl<T: Message> sealed::Sealed for Subscriber<T> {
         }
     }
 
-    fn descriptors<'a>(&'a self, to: &mut Vec<PollFd<'a>>) -> bool {
+    fn descriptors<'a>(&'a mut self, to: &mut Vec<PollFd<'a>>) -> bool {
         let poll = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
         to.extend(self.events.fd().filter(|_| self.events.is_armed()).map(poll));
         to.extend(self.ending.fd().map(poll));

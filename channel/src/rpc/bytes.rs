@@ -32,7 +32,7 @@ use crate::typed::Leaving;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct BytesClient {
-    end: RefCell<ClientEnd<Vec<u8>>>,
+    pub(super) end: RefCell<ClientEnd<Vec<u8>>>,
     memory: Segment,
     _leaving: Leaving,
     options: Options,
@@ -139,10 +139,10 @@ impl fmt::Debug for BytesClient {
 /// A call in flight; as [`Pending`](crate::Pending).
 #[must_use = "dropping it cancels the call"]
 pub struct BytesPending<'c> {
-    client: &'c BytesClient,
-    id: CallNumber,
+    pub(super) client: &'c BytesClient,
+    pub(super) id: CallNumber,
     /// Whether the answer was not taken.
-    is_open: bool,
+    pub(super) is_open: bool,
 }
 
 impl BytesPending<'_> {
@@ -184,6 +184,7 @@ impl BytesPending<'_> {
     /// Keeps the call in flight without borrowing the client: [`BytesClient::pending`] finds it again.
     pub fn into_id(mut self) -> CallId {
         self.is_open = false;
+        self.client.end.borrow_mut().leave_board(Some(self.id));
         CallId(self.id)
     }
 }
@@ -206,14 +207,16 @@ impl fmt::Debug for BytesPending<'_> {
 ///
 /// The guarantees are those of a [`Server`](crate::Server).
 pub struct BytesServer {
-    end: ServerEnd,
+    /// What a look found, for the next call.
+    pub(super) came: Option<BytesRequest>,
+    pub(super) end: ServerEnd,
     _leaving: Leaving,
 }
 
 impl BytesServer {
     pub(super) fn on(ground: Ground, options: &Options) -> Result<Self, OpenError> {
         let leaving = Leaving::of(&ground, options);
-        Ok(Self { end: ServerEnd::new(ground, options.wait)?, _leaving: leaving })
+        Ok(Self { came: None, end: ServerEnd::new(ground, options.wait)?, _leaving: leaving })
     }
 
     /// Takes a request if there is one.
@@ -221,7 +224,10 @@ impl BytesServer {
     /// # Errors
     /// As [`Server::try_recv`](crate::Server::try_recv).
     pub fn try_recv(&mut self) -> Result<BytesRequest, TryRecvError> {
-        Ok(BytesRequest::new(self.end.try_take()?))
+        match self.came.take() {
+            Some(request) => Ok(request),
+            None => Ok(BytesRequest::new(self.end.try_take()?)),
+        }
     }
 
     /// Waits for a request.
@@ -229,7 +235,10 @@ impl BytesServer {
     /// # Errors
     /// As [`Server::recv`](crate::Server::recv).
     pub fn recv(&mut self) -> Result<BytesRequest, RecvError> {
-        Ok(BytesRequest::new(self.end.take(Until::NEVER)?))
+        match self.came.take() {
+            Some(request) => Ok(request),
+            None => Ok(BytesRequest::new(self.end.take(Until::NEVER)?)),
+        }
     }
 
     /// Waits for a request, but not longer than `time`.
@@ -237,7 +246,10 @@ impl BytesServer {
     /// # Errors
     /// As [`Server::recv_timeout`](crate::Server::recv_timeout).
     pub fn recv_timeout(&mut self, time: Duration) -> Result<BytesRequest, RecvTimeoutError> {
-        Ok(BytesRequest::new(self.end.take(Until::after(time))?))
+        match self.came.take() {
+            Some(request) => Ok(request),
+            None => Ok(BytesRequest::new(self.end.take(Until::after(time))?)),
+        }
     }
 
     /// The requests that come.
@@ -275,7 +287,7 @@ pub struct BytesRequest {
 }
 
 impl BytesRequest {
-    fn new((question, duty): Asked<Vec<u8>>) -> Self {
+    pub(super) fn new((question, duty): Asked<Vec<u8>>) -> Self {
         Self { question, duty }
     }
 

@@ -1,5 +1,7 @@
 //! The end that asks: calls in flight, their answers, and the server that may go.
 
+mod waiting;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +13,8 @@ use tidewire_shm::{
     DeathWatch, ForkMark, Incompatible, NoticeAddress, Presence, Region, RoleId, Segment, SegmentLeases,
     Untrusted,
 };
+
+use waiting::Waiting;
 
 use super::record::{CallNumber, Cargo, HEAD_BYTES, Head, Record, Status, head, low, write};
 use super::{CANCELLED, SERVER, Service, entry_of, replies_first, split};
@@ -36,6 +40,9 @@ pub(crate) struct ClientEnd<A> {
     /// The server that is known, if one is there.
     server: Option<u64>,
     watch: Option<DeathWatch>,
+    /// The server's notice, as it said.
+    notice: [u64; 2],
+    waiting: Waiting,
     longest: usize,
     roster: Roster<Untrusted>,
     leases: Arc<SegmentLeases>,
@@ -257,6 +264,8 @@ impl<A: Cargo> ClientEnd<A> {
             mark,
             server: None,
             watch: None,
+            notice: [0; 2],
+            waiting: Waiting::default(),
             longest: service.request_bytes,
             roster,
             leases,
@@ -276,6 +285,7 @@ impl<A: Cargo> ClientEnd<A> {
             self.lose();
             if here.is_some() {
                 self.server = here;
+                self.notice = said.notice;
                 self.watch = DeathWatch::find(NoticeAddress::from_words(said.notice)).ok();
             }
         }
@@ -293,6 +303,7 @@ impl<A: Cargo> ClientEnd<A> {
             ends.inbox.fail_all(CallError::Disconnected);
         }
         (self.server, self.watch) = (None, None);
+        self.waiting.renew();
     }
 
     /// As far as its notice says, or its lease if there is none.
@@ -375,6 +386,7 @@ impl<A: Cargo> ClientEnd<A> {
 
     #[cold]
     fn wait_for_room(&mut self, until: Until, most: usize) -> Result<(), CallError> {
+        self.interrupt();
         if until.is_over() {
             return Err(CallError::Timeout);
         }
@@ -398,6 +410,7 @@ impl<A: Cargo> ClientEnd<A> {
     /// Waits for the answer. At the end of the time the call goes on.
     #[inline]
     pub(crate) fn wait(&mut self, id: CallNumber, until: Until) -> Result<A, CallError> {
+        self.interrupt();
         loop {
             if self.mark.is_forked_child() {
                 return Err(CallError::ForkedChild);
@@ -460,6 +473,7 @@ impl<A: Cargo> ClientEnd<A> {
         if self.mark.is_forked_child() {
             return;
         }
+        self.leave_board(Some(id));
         let Some(Ends { inbox, rest, .. }) = self.ends.as_mut() else { return };
         let Some(slot) = inbox.slot(id) else { return };
         match slot.state {
@@ -514,6 +528,7 @@ impl<A> Drop for ClientEnd<A> {
     fn drop(&mut self) {
         if self.mark.is_forked_child() {
             std::mem::forget(self.ends.take());
+            self.waiting.abandon();
         }
     }
 }

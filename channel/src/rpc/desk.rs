@@ -117,6 +117,10 @@ impl Desk {
 
     /// Whether nobody waits for an answer (any more).
     pub(crate) fn is_cancelled(&self, lane: u32, id: CallNumber) -> bool {
+        // The lock may have been copied from the parent while a thread had it that does not exist here.
+        if self.mark.is_forked_child() {
+            return true;
+        }
         let roster = lock(&self.roster);
         let said = roster.entry(entry_of(lane));
         if !said.present || low(said.generation) != id.client() {

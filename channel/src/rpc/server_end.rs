@@ -1,5 +1,7 @@
 //! The end that is asked: receives requests, of one type or of bytes.
 
+mod waiting;
+
 use std::sync::Arc;
 
 use tidewire_mpsc::bytes::{Consumer, Queue};
@@ -10,6 +12,7 @@ use super::desk::{Desk, Duty};
 use super::record::{Cargo, head, low};
 use super::{SERVER, Service, split};
 use crate::error::{Corrupt, OpenError, RecvTimeoutError, TryRecvError};
+use crate::event::Events;
 use crate::ground::Ground;
 use crate::options::Wait;
 use crate::rest::{Rest, Until};
@@ -20,6 +23,7 @@ const PASSED: u32 = 1024;
 #[derive(Debug)]
 pub(crate) struct ServerEnd {
     rest: Option<Rest>,
+    events: Events,
     /// `None` in a fork child that dropped it.
     queue: Option<Consumer<Untrusted>>,
     desk: Arc<Desk>,
@@ -50,6 +54,7 @@ impl ServerEnd {
         let rest = Some(Rest { own, wait });
         let end = Self {
             rest,
+            events: Events::default(),
             queue: Some(queue),
             desk: Arc::new(desk),
             share: None,
@@ -139,7 +144,7 @@ impl Drop for ServerEnd {
     #[expect(clippy::mem_forget, reason = "in a fork child nothing of the parent's may be given back")]
     fn drop(&mut self) {
         if self.mark.is_forked_child() {
-            std::mem::forget(self.rest.take());
+            std::mem::forget((self.rest.take(), std::mem::take(&mut self.events)));
             std::mem::forget(self.queue.take());
             self.desk.abandon();
             return;

@@ -44,7 +44,7 @@ use crate::typed::Leaving;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Client<Q: Message, R: Message> {
-    end: RefCell<ClientEnd<R>>,
+    pub(super) end: RefCell<ClientEnd<R>>,
     memory: Segment,
     _leaving: Leaving,
     options: Options,
@@ -157,10 +157,10 @@ pub struct CallId(pub(super) CallNumber);
 /// thrown away.
 #[must_use = "dropping it cancels the call"]
 pub struct Pending<'c, Q: Message, R: Message> {
-    client: &'c Client<Q, R>,
-    id: CallNumber,
+    pub(super) client: &'c Client<Q, R>,
+    pub(super) id: CallNumber,
     /// Whether the answer was not taken.
-    is_open: bool,
+    pub(super) is_open: bool,
 }
 
 impl<Q: Message, R: Message> Pending<'_, Q, R> {
@@ -204,6 +204,7 @@ impl<Q: Message, R: Message> Pending<'_, Q, R> {
     /// among the calls in flight is never free again.
     pub fn into_id(mut self) -> CallId {
         self.is_open = false;
+        self.client.end.borrow_mut().leave_board(Some(self.id));
         CallId(self.id)
     }
 }
@@ -232,7 +233,9 @@ impl<Q: Message, R: Message> fmt::Debug for Pending<'_, Q, R> {
 /// - While requests are there, no system call, and for messages no allocation; a lock, private to this process, for each answer.
 /// - A peer may write anything anywhere: this end returns what the peer made up, or passes over it.
 pub struct Server<Q: Message, R: Message> {
-    end: ServerEnd,
+    /// What a look found, for the next call.
+    pub(super) came: Option<Request<Q, R>>,
+    pub(super) end: ServerEnd,
     _leaving: Leaving,
     _answers: PhantomData<fn(Q) -> R>,
 }
@@ -240,7 +243,12 @@ pub struct Server<Q: Message, R: Message> {
 impl<Q: Message, R: Message> Server<Q, R> {
     pub(super) fn on(ground: Ground, options: &Options) -> Result<Self, OpenError> {
         let leaving = Leaving::of(&ground, options);
-        Ok(Self { end: ServerEnd::new(ground, options.wait)?, _leaving: leaving, _answers: PhantomData })
+        Ok(Self {
+            came: None,
+            end: ServerEnd::new(ground, options.wait)?,
+            _leaving: leaving,
+            _answers: PhantomData,
+        })
     }
 
     /// Takes a request if there is one.
@@ -249,7 +257,10 @@ impl<Q: Message, R: Message> Server<Q, R> {
     /// [`TryRecvError::Empty`] if there is none now; [`TryRecvError::ForkedChild`].
     #[inline]
     pub fn try_recv(&mut self) -> Result<Request<Q, R>, TryRecvError> {
-        Ok(Request::new(self.end.try_take()?))
+        match self.came.take() {
+            Some(request) => Ok(request),
+            None => Ok(Request::new(self.end.try_take()?)),
+        }
     }
 
     /// Waits for a request. That no client is there is no error: others may come.
@@ -258,7 +269,10 @@ impl<Q: Message, R: Message> Server<Q, R> {
     /// [`RecvError::ForkedChild`].
     #[inline]
     pub fn recv(&mut self) -> Result<Request<Q, R>, RecvError> {
-        Ok(Request::new(self.end.take(Until::NEVER)?))
+        match self.came.take() {
+            Some(request) => Ok(request),
+            None => Ok(Request::new(self.end.take(Until::NEVER)?)),
+        }
     }
 
     /// Waits for a request, but not longer than `time`.
@@ -266,7 +280,10 @@ impl<Q: Message, R: Message> Server<Q, R> {
     /// # Errors
     /// As [`recv`](Self::recv), and [`RecvTimeoutError::Timeout`].
     pub fn recv_timeout(&mut self, time: Duration) -> Result<Request<Q, R>, RecvTimeoutError> {
-        Ok(Request::new(self.end.take(Until::after(time))?))
+        match self.came.take() {
+            Some(request) => Ok(request),
+            None => Ok(Request::new(self.end.take(Until::after(time))?)),
+        }
     }
 
     /// The requests that come.
@@ -307,7 +324,7 @@ pub struct Request<Q: Message, R: Message> {
 
 impl<Q: Message, R: Message> Request<Q, R> {
     #[inline]
-    fn new((question, duty): Asked<Q>) -> Self {
+    pub(super) fn new((question, duty): Asked<Q>) -> Self {
         Self { question, duty, _answers: PhantomData }
     }
 

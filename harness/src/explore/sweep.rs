@@ -123,9 +123,10 @@ impl<'a> Sweep<'a> {
 
     /// The points of a path. The calls of an operation may differ in number from run to run, with the state of the heap:
     /// where calls are stopped at, there are some more points, of which the first that a run does not have is the last.
-    fn points(&self, path: &Path) -> core::ops::RangeInclusive<usize> {
+    fn points<'p>(&self, path: &'p Path) -> impl Iterator<Item = usize> + use<'p> {
         let more = if self.operation.stride() == Stride::Call { path.last() + 2 } else { 0 };
-        0..=path.last() + more
+        let repeats = self.operation.repeats();
+        (0..=path.last() + more).filter(move |point| *point > path.last() || path.is_within(*point, repeats))
     }
 
     fn kill(&mut self) -> Done<()> {

@@ -10,6 +10,7 @@ use std::io;
 use std::panic::catch_unwind;
 use std::time::Instant;
 
+use super::heap;
 use super::stage::Stage;
 
 /// How often the limits are looked at.
@@ -169,6 +170,7 @@ fn in_child(tracer: libc::pid_t, stage: &Stage, body: &dyn Fn() -> i32) -> ! {
     if unsafe { libc::getppid() } != tracer {
         exit(PANICKED);
     }
+    heap::enter();
     std::panic::set_hook(Box::new(|_| {}));
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(code) => exit(code),
@@ -237,20 +239,21 @@ pub(super) struct Pin {
 }
 
 impl Pin {
-    /// Pins to the last processor that is allowed. Tracer and child hand over to each other at every step, which
-    /// is fastest, and steadiest, on one processor.
-    pub(super) fn to_one() -> io::Result<Self> {
+    /// Pins to a processor that is allowed, the `number`-th from the last. Tracer and child hand over to each other at
+    /// every step, which is fastest, and steadiest, on one processor.
+    pub(super) fn to_one(number: usize) -> io::Result<Self> {
         // SAFETY: all zero is an empty set.
         let mut before: libc::cpu_set_t = unsafe { core::mem::zeroed() };
         // SAFETY: the set is alive and of the length given.
         check(unsafe { libc::sched_getaffinity(0, size_of::<libc::cpu_set_t>(), &raw mut before) })?;
-        let allowed = 0..usize::try_from(libc::CPU_SETSIZE).unwrap_or(0);
+        let all = 0..usize::try_from(libc::CPU_SETSIZE).unwrap_or(0);
         // SAFETY: the index is below the set's size.
-        let last = allowed.rev().find(|&cpu| unsafe { libc::CPU_ISSET(cpu, &before) });
+        let allowed: Vec<usize> = all.rev().filter(|&cpu| unsafe { libc::CPU_ISSET(cpu, &before) }).collect();
+        let chosen = allowed.iter().cycle().nth(number).copied();
         // SAFETY: all zero is an empty set.
         let mut one: libc::cpu_set_t = unsafe { core::mem::zeroed() };
         // SAFETY: found in a set of the same size.
-        unsafe { libc::CPU_SET(last.unwrap_or(0), &mut one) };
+        unsafe { libc::CPU_SET(chosen.unwrap_or(0), &mut one) };
         // SAFETY: the set is alive and of the length given.
         check(unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const one) })?;
         Ok(Self { before })

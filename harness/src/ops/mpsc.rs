@@ -38,6 +38,9 @@ use rig::{Rig, number};
 /// Lanes of each queue.
 const LANES: usize = 3;
 
+/// How many of the words of an order are stopped at while they are zeroed.
+const REPEATS: usize = 8;
+
 /// Results of acts; what is beyond the last is a number of lanes that were freed.
 const DONE: u64 = 1;
 const REFUSED: u64 = 2;
@@ -148,6 +151,10 @@ impl<R: Rig> Operation for MpscOperation<R> {
 
     fn capacity(&self) -> u64 {
         R::CAPACITY
+    }
+
+    fn repeats(&self) -> usize {
+        if R::ORDERED && self.deed.creates() { REPEATS } else { usize::MAX }
     }
 
     fn names(&self) -> Vec<usize> {

@@ -21,6 +21,8 @@ use tidewire_shm::{Region, Segment, SegmentError, SegmentOptions, Untrusted};
 
 use crate::explore::{Act, Mode, Operation, Outcome, Role, Seen, Stage, Stride};
 
+mod joining;
+
 /// Memory file systems have unnamed files, and keep them out of the way.
 const MEMORY: &str = "/dev/shm";
 /// The name of the segment.
@@ -88,7 +90,8 @@ pub(super) fn operations() -> Vec<Box<dyn Operation>> {
         there(row("segment-open", Deed::OpenOrCreate)),
         there(row("segment-withdraw", Deed::Withdraw)),
     ];
-    rows.into_iter().map(|row| Box::new(row) as Box<dyn Operation>).collect()
+    let rows = rows.into_iter().map(|row| Box::new(row) as Box<dyn Operation>);
+    rows.chain(joining::operations()).collect()
 }
 
 fn row(name: &'static str, deed: Deed) -> SegmentOperation {

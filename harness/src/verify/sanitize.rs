@@ -5,6 +5,7 @@
 //! other, and the test runner's own channel is suppressed (`.ci/tsan.supp`).
 
 use std::path::Path;
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
@@ -21,7 +22,11 @@ const TAIL: usize = 80;
 
 /// Runs the test suites under the thread and the address sanitizer.
 #[derive(Clone, Debug, clap::Args)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// Only build the tests.
+    #[arg(long)]
+    no_run: bool,
+}
 
 /// One run of tests.
 #[derive(Clone, Debug, Serialize)]
@@ -183,24 +188,50 @@ pub(crate) fn sanitize(
     Ok(outcomes)
 }
 
-pub(crate) fn main(_args: &Args, root: &Path, reporter: &mut Reporter) -> Result<bool> {
+/// Builds the tests of every row.
+fn build(root: &Path, reporter: &mut Reporter) -> Result<bool> {
+    let mut all = true;
+    for lane in LANES.iter().filter(|lane| lane.wanted.is_none()) {
+        let start = Instant::now();
+        let mut command = command(lane, root);
+        command.arg("--no-run");
+        let status = command.status().with_context(|| format!("starting {command:?}"))?;
+        let name = format!("{}: build of {}", lane.sanitizer.name, lane.name);
+        let passed = status.success();
+        all &= passed;
+        reporter.row(&LayerOutcome { name, cases: 1, seconds: start.elapsed().as_secs_f64(), passed })?;
+    }
+    Ok(all)
+}
+
+pub(crate) fn main(args: &Args, root: &Path, reporter: &mut Reporter) -> Result<bool> {
+    if args.no_run {
+        return build(root, reporter);
+    }
     let outcomes = sanitize(root, |outcome| reporter.row(outcome))?;
     Ok(outcomes.iter().all(|outcome| outcome.passed))
 }
 
-fn run(lane: &Lane, root: &Path) -> Result<LayerOutcome> {
-    let start = Instant::now();
+/// The build tool for the tests of a row, without what the tests themselves are told.
+fn command(lane: &Lane, root: &Path) -> Command {
     let Sanitizer { name, directory } = lane.sanitizer;
     let flags = format!("-Zsanitizer={name} -Cunsafe-allow-abi-mismatch=sanitizer --cfg plain_copy");
     let mut command = tool::cargo(root, "test");
     command
         .args(["--no-fail-fast", "--release", "--target", TARGET, "--target-dir", directory])
         .args(lane.tests)
-        .args(["--", "--test-threads=1"])
-        .args(lane.skip.iter().flat_map(|test| ["--skip", test]))
         .env("RUSTC_BOOTSTRAP", "1")
         .env("RUSTFLAGS", flags)
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS");
+    command
+}
+
+fn run(lane: &Lane, root: &Path) -> Result<LayerOutcome> {
+    let start = Instant::now();
+    let mut command = command(lane, root);
+    command
+        .args(["--", "--test-threads=1"])
+        .args(lane.skip.iter().flat_map(|test| ["--skip", test]))
         .env("TSAN_OPTIONS", format!("suppressions={}", root.join(".ci/tsan.supp").display()))
         .envs(lane.environment.iter().copied());
     let output = command.output().with_context(|| format!("starting {command:?}"))?;
@@ -216,7 +247,7 @@ fn run(lane: &Lane, root: &Path) -> Result<LayerOutcome> {
             (u64::from(reported), reported)
         }
     };
-    let name = format!("{name}: {}", lane.name);
+    let name = format!("{}: {}", lane.sanitizer.name, lane.name);
     if !passed {
         let lines: Vec<&str> = said.lines().collect();
         let tail = lines.get(lines.len().saturating_sub(TAIL)..).unwrap_or_default();

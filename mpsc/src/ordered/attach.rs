@@ -10,7 +10,7 @@ use super::lane::Lane;
 use super::order::Entry;
 use super::reader::{Reader, Seat};
 use crate::error::AttachError;
-use crate::registry::{Core, Tenure, generation};
+use crate::registry::{Core, Tenure, generation, proves};
 
 /// A liveness whose leases prove nothing: who attaches with it takes only lanes that their owner or the consumer freed.
 struct FreeOnly<'v, V>(&'v V);
@@ -55,7 +55,7 @@ impl<L: Trust> Reader<L> {
     ) -> Result<u32, AttachError> {
         self.core().same_liveness(liveness)?;
         let mut reclaimed = 0;
-        for lane in 0..if V::PROVES { self.core().layout.lanes } else { 0 } {
+        for lane in 0..if proves::<V>() { self.core().layout.lanes } else { 0 } {
             let word = self.core().owner_word(lane);
             // ORD advice: Relaxed, decides only whether to ask for the lease.
             if Owner::from_word(word.load(Ordering::Relaxed)).is_none() {

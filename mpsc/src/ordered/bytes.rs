@@ -100,7 +100,8 @@ impl<L: Trust> Queue<L> {
         Ok(Self::new(region, layout))
     }
 
-    /// Opens a queue that somebody created; header and shape are read once and never again.
+    /// Opens a queue that somebody created; header and shape are read once and never again. Nothing is written: memory
+    /// that can only be read will do, for whoever takes no role ([`lanes`](Self::lanes)).
     ///
     /// # Errors
     /// [`AttachError::Incompatible`] names the first field that differs from what this version and
@@ -118,7 +119,8 @@ impl<L: Trust> Queue<L> {
     ///
     /// # Errors
     /// [`AttachError::LanesExhausted`] if there is none, [`AttachError::Incompatible`] if the queue was made for
-    /// another kind of liveness, [`AttachError::Lease`] if the system refused to answer.
+    /// another kind of liveness, or its memory can not all be written here; [`AttachError::Lease`] if the system refused to
+    /// answer.
     pub fn producer<V: Liveness>(&self, liveness: &V) -> Result<Producer<L>, AttachError> {
         let (number, tenure, lane) = attach_lane(&self.core, liveness, GRAIN as u64)?;
         let core = self.core.alias();

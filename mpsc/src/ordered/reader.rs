@@ -452,10 +452,10 @@ impl<L: Trust> Reader<L> {
             .filter_map(|(lane, seat)| seat.out.map(|corrupt| CorruptLane { lane, corrupt }))
     }
 
-    /// Whether nothing is published that was not taken; a fresh look.
+    /// Whether a pop would find nothing, not even that the order is corrupt; a fresh look.
     pub(super) fn is_empty(&self) -> bool {
         // ORD advice: Relaxed, who takes it looks again.
         let found = self.order.word(self.at).load(Ordering::Relaxed);
-        self.left == 0 && self.order.laps(found, self.at) != 1
+        self.corrupt.is_none() && self.left == 0 && self.order.laps(found, self.at) == 0
     }
 }

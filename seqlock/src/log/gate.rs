@@ -14,7 +14,7 @@ use super::{Log, NextError, OPEN, Reader, Start};
 use crate::cell::says;
 use crate::error::{AttachError, Corrupt, WaitError};
 use crate::layout::WORD_BYTES;
-use crate::role::{Held, Owner, claim};
+use crate::role::{Held, Owner, claim, proves};
 
 /// How often in a lap a reader tells the writer how far it came, at least, while there is always something to read. More
 /// often, and the two meet on every line.
@@ -113,7 +113,7 @@ impl<T: Pod, L: Trust> Log<T, L> {
         let (region, layout) = (&self.region, &self.layout);
         layout.front.require_liveness(region, liveness)?;
         for taken in [false, true] {
-            if taken && !V::PROVES {
+            if taken && !proves::<V>() {
                 break;
             }
             for gate in 0..layout.gates {

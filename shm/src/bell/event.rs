@@ -10,7 +10,7 @@ use rustix::io::{Errno, read, retry_on_intr, write};
 use super::kernel::Kernel;
 use super::sleeper::BellFlag;
 use super::wait::Flag;
-use super::{BellError, BellMode, ON_EVENTFD, System};
+use super::{BellError, BellMode, Copied, ON_EVENTFD, System};
 use crate::own_fd::through_path;
 use crate::sync::{AtomicU32, Shared, full_fence};
 
@@ -41,13 +41,14 @@ pub struct EventBell {
     flag: BellFlag,
     mode: BellMode,
     fd: OwnedFd,
+    copied: Copied,
 }
 
 impl EventBell {
     pub(super) fn new(flag: Shared<AtomicU32>, mode: BellMode) -> Result<Self, BellError> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let fd = eventfd(0, flags).map_err(on("create an eventfd"))?;
-        Ok(Self { flag: BellFlag::new(flag, None, ON_EVENTFD), mode, fd })
+        Ok(Self { flag: BellFlag::new(flag, None, ON_EVENTFD), mode, fd, copied: Copied::here() })
     }
 
     /// Announces the wait, and looks again.
@@ -107,7 +108,10 @@ impl AsFd for EventBell {
 
 impl Drop for EventBell {
     fn drop(&mut self) {
-        self.flag.lower();
+        // In a fork child the flag is the parent's.
+        if !self.copied.is_in_fork_child() {
+            self.flag.lower();
+        }
     }
 }
 

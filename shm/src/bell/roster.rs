@@ -289,6 +289,8 @@ impl<L: Trust> Roster<L> {
             kernel,
             patience,
             tally: SleepTally::default(),
+            #[cfg(all(feature = "std", not(loom)))]
+            copied: super::Copied::here(),
             _region: self.alias(),
         })
     }
@@ -312,17 +314,24 @@ impl<L: Trust> Roster<L> {
     }
 
     /// Who waits, for one who tells all of them.
-    #[must_use]
-    pub fn hands(&self) -> Hands<L> {
+    ///
+    /// # Errors
+    /// [`BellError::Membarrier`] as [`Bell::sleeper`]: sleepers must be able to reach this process.
+    pub fn hands<K: Kernel>(&self, kernel: &K) -> Result<Hands<L>, BellError> {
+        self.mode.prepare(kernel)?;
         let words = core::array::from_fn(|word| self.word(WAITING + 8 * word));
-        let used = (self.entries as usize).div_ceil(64);
-        Hands { words, used, mode: self.mode, _region: self.alias() }
+        Ok(Hands { words, entries: self.entries, mode: self.mode, _region: self.alias() })
     }
 
     /// Takes away the raised hand of an entry whose holder is proven dead.
+    ///
+    /// The next holder may have come and raised it just before: look at the [entry](Self::entry) again after this, and
+    /// if its generation is another, ring it.
     pub fn lower(&self, index: u32) {
         if index < self.entries && self.region.is_writable() {
-            self.hand(index).lower();
+            let Hand { word, bit } = self.hand(index);
+            // ORD roster.hand: Acquire <- `Hand::raise`; whose hand this took away, its generation is seen next.
+            word.fetch_and(!bit, Ordering::Acquire);
         }
     }
 }
@@ -336,8 +345,9 @@ struct Hand {
 
 impl Hand {
     fn raise(&self) {
-        // ORD bell.meet: Relaxed, before the fence in `announced`.
-        self.word.fetch_or(self.bit, Ordering::Relaxed);
+        // ORD bell.meet: before the fence in `announced`.
+        // ORD roster.hand: Release -> `Roster::lower`; the generation whose hand this is.
+        self.word.fetch_or(self.bit, Ordering::Release);
     }
 
     fn lower(&self) {
@@ -375,6 +385,8 @@ impl Flag for EntryFlag {
 
 /// A held entry: waits at its bell. Dropping it says that its holder left.
 ///
+/// A fork child that has a copy of it must not use it: the entry is its parent's. Dropping the copy there does nothing.
+///
 /// The guarantees of its waits are those of a [`Sleeper`](super::Sleeper).
 #[derive(Debug)]
 pub struct Attendance<K: Kernel, L: Trust> {
@@ -390,6 +402,8 @@ pub struct Attendance<K: Kernel, L: Trust> {
     kernel: K,
     patience: Patience,
     tally: SleepTally,
+    #[cfg(all(feature = "std", not(loom)))]
+    copied: super::Copied,
     _region: Region<L>,
 }
 
@@ -497,6 +511,10 @@ impl<K: Kernel, L: Trust> Attendance<K, L> {
 
 impl<K: Kernel, L: Trust> Drop for Attendance<K, L> {
     fn drop(&mut self) {
+        #[cfg(all(feature = "std", not(loom)))]
+        if self.copied.is_in_fork_child() {
+            return;
+        }
         self.flag.lower();
         // ORD roster.leave: Release -> `Roster::entry`; what this holder published before.
         self.state.store(self.generation << 1, Ordering::Release);
@@ -580,7 +598,7 @@ impl<K: Kernel, L: Trust> Caller<K, L> {
 #[derive(Debug)]
 pub struct Hands<L: Trust> {
     words: [Shared<AtomicU64>; WAITING_WORDS],
-    used: usize,
+    entries: u32,
     mode: BellMode,
     _region: Region<L>,
 }
@@ -598,15 +616,24 @@ impl<L: Trust> Hands<L> {
             BellMode::Membarrier => compiler_fence(Ordering::SeqCst),
         }
         // ORD bell.meet: Relaxed, behind the fence.
-        self.words.iter().take(self.used).any(|word| word.load(Ordering::Relaxed) != 0)
+        self.used().any(|(_, word, bits)| word.load(Ordering::Relaxed) & bits != 0)
     }
 
     /// The entries that wait now, at a look.
     pub fn raised(&self) -> impl Iterator<Item = u32> + '_ {
-        (0_u32..).zip(self.words.iter().take(self.used)).flat_map(|(i, word)| {
+        self.used().flat_map(|(first, word, bits)| {
             // ORD bell.meet: Relaxed, behind the fence of `any`.
-            let bits = word.load(Ordering::Relaxed);
-            (0..64).filter(move |bit| bits & (1 << bit) != 0).map(move |bit| 64 * i + bit)
+            let raised = word.load(Ordering::Relaxed) & bits;
+            (0..64).filter(move |bit| raised & (1 << bit) != 0).map(move |bit| first + bit)
+        })
+    }
+
+    /// Of each word in use: its first entry, and the bits that are entries; a peer may have set others.
+    #[inline]
+    fn used(&self) -> impl Iterator<Item = (u32, &Shared<AtomicU64>, u64)> + '_ {
+        (0..self.entries).step_by(64).zip(&self.words).map(|(first, word)| {
+            let entries = (self.entries - first).min(64);
+            (first, word, u64::MAX >> (64 - entries))
         })
     }
 }

@@ -87,7 +87,10 @@ fn register(word: &'static AtomicU32) -> io::Result<()> {
     // robust mutex, so the list that is replaced is empty and stays so.
     let answer = unsafe { libc::syscall(libc::SYS_set_robust_list, head, len) };
     if answer != 0 {
-        return Err(io::Error::last_os_error());
+        let error = io::Error::last_os_error();
+        // SAFETY: leaked above, and the kernel refused it: nobody else knows it.
+        drop(unsafe { Box::from_raw(list.get().cast::<UnsafeCell<RobustList>>()) });
+        return Err(error);
     }
     let tid = gettid().as_raw_nonzero().get().unsigned_abs();
     // ORD death.alive: Release -> `DeathWatch::state`; the kernel knows the list.

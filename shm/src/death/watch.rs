@@ -21,7 +21,7 @@ use crate::bell::{
     Attendance, Deadline, Kernel, Nap, PeerState, Place, Sleeper, System, UNWATCHED_SLICE, Waiter, Watch,
     Woken, nap, timespec,
 };
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::{AtomicU32, Ordering, fence};
 use crate::trust::Trust;
 
 /// How many notices one wait can sleep on; those beyond are looked at after each [`UNWATCHED_SLICE`].
@@ -76,9 +76,12 @@ impl DeathWatch {
     #[inline]
     #[must_use]
     pub fn state(&self) -> PeerState {
+        // ORD death.alive: Relaxed, since a load from a read-only mapping must be; the fence below acquires.
+        let word = self.word().load(Ordering::Relaxed);
         // ORD death.alive: Acquire <- `register`, `detach`, and the kernel; what the peer published before it went is
         // there to be found.
-        state_of(self.word().load(Ordering::Acquire))
+        fence(Ordering::Acquire);
+        state_of(word)
     }
 
     /// Whether the notice says that the peer died. One load; a hint: its lease is the proof.
@@ -88,7 +91,7 @@ impl DeathWatch {
     #[inline]
     #[must_use]
     pub fn is_dead_hint(&self) -> bool {
-        self.state() == PeerState::Dead && self.is_gone()
+        self.state() == PeerState::Dead && self.gone().is_some()
     }
 
     /// Sleeps while the word at `place` is `expected` and the peer is there, but not longer than `timeout`. May
@@ -100,8 +103,8 @@ impl DeathWatch {
         let timeout_ns = u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX);
         let watches = [self];
         let nap = Watched(&watches).sleep(&System, place, expected, timeout_ns);
-        if self.is_gone() {
-            return WaitedWith::PeerGone(self.state());
+        if let Some(state) = self.gone() {
+            return WaitedWith::PeerGone(state);
         }
         match nap {
             Nap::TimedOut => WaitedWith::TimedOut,
@@ -109,16 +112,18 @@ impl DeathWatch {
         }
     }
 
-    /// Whether the peer is gone; if so, makes sure that all others who wait for that know it too.
-    fn is_gone(&self) -> bool {
-        if !self.state().is_gone() {
-            return false;
+    /// How the peer is gone, if it is; then makes sure that all others who wait for that know it too.
+    fn gone(&self) -> Option<PeerState> {
+        // Looked at once: whose word it is may write anything into it at any time.
+        let state = self.state();
+        if !state.is_gone() {
+            return None;
         }
         // ORD own: Relaxed, to do it once; twice would do no harm.
         if self.passed_on.swap(1, Ordering::Relaxed) == 0 {
             System.wake(Place::Word(self.word()));
         }
-        true
+        Some(state)
     }
 }
 
@@ -149,7 +154,9 @@ impl Sleeper<System> {
     /// [`wait`](Self::wait) that ends also when one of the watched peers goes. What it published before is found
     /// first.
     ///
-    /// The notices are hints: whoever is told [`Woken::PeerGone`] asks the lease next.
+    /// The notices are hints: whoever is told [`Woken::PeerGone`] asks the lease next. One that is about to end in order
+    /// ([`PeerState::Detached`]) may hold its lease for some time yet: whoever then waits again leaves its watch out, or
+    /// the wait returns at once.
     pub fn wait_watching(
         &mut self,
         mut ready: impl FnMut() -> bool,
@@ -190,8 +197,7 @@ struct Watched<'a>(&'a [&'a DeathWatch]);
 
 impl Watch<System> for Watched<'_> {
     fn gone(&self) -> Option<(usize, PeerState)> {
-        let index = self.0.iter().position(|watch| watch.is_gone())?;
-        self.0.get(index).map(|watch| (index, watch.state()))
+        self.0.iter().enumerate().find_map(|(index, watch)| Some((index, watch.gone()?)))
     }
 
     fn sleep(&self, kernel: &System, place: Place<'_>, expected: u32, timeout_ns: u64) -> Nap {

@@ -113,8 +113,8 @@ impl Segment {
     /// - Killed at any moment, each segment is there or gone.
     ///
     /// # Errors
-    /// [`SegmentError::Directory`], [`SegmentError::Permission`], [`SegmentError::Io`]: the directory cannot be used, or
-    /// a name not be removed. A directory that is missing is empty. What is wrong with a single file is its
+    /// [`SegmentError::Directory`], [`SegmentError::Permission`], [`SegmentError::Io`]: the directory cannot be used.
+    /// A directory that is missing is empty. What is wrong with a single file, also that it cannot be removed, is its
     /// [verdict](Verdict::Refused).
     ///
     /// # Examples

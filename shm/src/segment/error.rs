@@ -42,7 +42,8 @@ pub enum SegmentError {
         /// The name.
         name: Name,
     },
-    /// The name appeared and disappeared too often to be opened or created.
+    /// The name appeared and disappeared too often to be opened or created, or somebody who creates, opens or removes it
+    /// was in the middle of that all the time.
     Contended {
         /// The name.
         name: Name,
@@ -133,7 +134,7 @@ impl fmt::Display for SegmentError {
             Self::NotFound { name } => write!(f, "there is no segment named {name}"),
             Self::AlreadyExists { name } => write!(f, "there is already a segment named {name}"),
             Self::Contended { name, attempts } => {
-                write!(f, "{name} appeared and disappeared {attempts} times")
+                write!(f, "{name} was about to appear or to disappear at each of {attempts} attempts")
             }
             Self::NoSpace { needed_bytes, available_bytes: Some(free) } => {
                 write!(f, "no space: {needed_bytes} bytes needed, found {free}")

@@ -112,7 +112,9 @@ pub struct ForkMark {
 impl ForkMark {
     /// The mark of this process.
     ///
-    /// The first call of a process maps a page and registers handlers with `pthread_atfork`; both stay.
+    /// The first call of a process maps a page and registers handlers with `pthread_atfork`; both stay. A process that
+    /// forks in several threads makes it before it starts them: a fork that is under way in another thread meanwhile is
+    /// not seen, and its child may keep a lease of this process for as long as it lives.
     ///
     /// # Errors
     /// [`SegmentError::Io`] if the system has no page to give, or one older than Linux 4.14 cannot empty it in
@@ -356,13 +358,18 @@ fn word() -> Option<&'static AtomicU64> {
     unsafe { word.as_ref() }
 }
 
-/// Maps the page that is emptied in children and registers the handlers. Of several threads one prevails; handlers
+/// Maps the page that is emptied in children and registers the handlers.
+///
+/// A fork that another thread is in the middle of may run none of the handlers, and [`quiet`] cannot know of it: its
+/// child may keep what this process opens before that fork is over, such as a lease, until it ends or becomes another
+/// program. Only the first use of this process can meet that.
+/// Of several threads one prevails; handlers
 /// that are registered twice count every fork twice, on both sides.
 #[cold]
 fn install() -> Result<&'static AtomicU64, SegmentError> {
     let page = wiped_page().map_err(SegmentError::on("map a page that fork children do not inherit"))?;
-    // SAFETY: the handlers live as long as the program, and do nothing that is forbidden around a fork. The library
-    // holds its lock across a fork, so none is under way that they would see only the end of.
+    // SAFETY: the handlers live as long as the program, and do nothing that is forbidden around a fork. What a fork that is
+    // under way meanwhile does is said above; no memory of this process depends on it.
     let registered = unsafe { libc::pthread_atfork(Some(before_fork), Some(after_fork), Some(in_child)) };
     if registered != 0 {
         unmap(page);

@@ -59,6 +59,7 @@ use super::error::SegmentError;
 use super::fork::{ForkMark, Unshared};
 use super::map::{Identity, Mapped};
 use super::name::Name;
+use super::parts::AddressRange;
 use crate::lease::{KERNEL_LEASES, LeaseError, Liveness, RoleId, Tenancy};
 use crate::region::{Origin, Region};
 use crate::trust::Trust;
@@ -242,9 +243,10 @@ unsafe impl Liveness for SegmentLeases {
     }
 
     fn covers<L: Trust>(&self, region: &Region<L>) -> bool {
-        match region.kept::<Mapped>() {
-            Some(mapped) => mapped.identity == self.identity,
-            // Made of parts: whoever did that says by the origin whether it is memory of a segment.
+        let of_parts = || region.kept::<AddressRange>().and_then(AddressRange::first);
+        match region.kept::<Mapped>().map(|mapped| mapped.identity).or_else(of_parts) {
+            Some(identity) => identity == self.identity,
+            // Made by hand: whoever did that says by the origin whether it is memory of a segment.
             None => region.origin() != Origin::default(),
         }
     }

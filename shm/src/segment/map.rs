@@ -11,6 +11,7 @@ use rustix::fs::{FallocateFlags, Stat, fallocate, fstat, fstatfs, fstatvfs, ftru
 use rustix::io::{Errno, retry_on_intr};
 use rustix::param::page_size;
 use rustix::process::{Resource, getrlimit};
+use rustix::system::sysinfo;
 
 use super::error::SegmentError;
 use super::options::SegmentOptions;
@@ -64,10 +65,11 @@ pub(super) enum Access {
 impl Mapping {
     /// Gives a new, empty file room for `len` bytes and maps it. All its bytes are zero.
     pub(super) fn create(fd: &OwnedFd, len: usize, options: &SegmentOptions) -> Result<Self, SegmentError> {
-        let hugetlb = is_hugetlb(fd);
+        let system = file_system(fd);
+        let hugetlb = system == Some(HUGETLBFS);
         let page = if hugetlb { huge_page_size(fd)? } else { page_size() };
         let size = round_up(len, page).ok_or(SegmentError::Length { asked: len })?;
-        check_limits(fd, size as u64)?;
+        check_limits(system, size as u64)?;
         // Looked up first: afterwards the file itself is part of what is used.
         let free = room(fd);
         retry_on_intr(|| ftruncate(fd, size as u64)).map_err(|errno| no_space(size as u64, free, errno))?;
@@ -158,12 +160,12 @@ fn round_up(len: usize, page: usize) -> Option<usize> {
 }
 
 /// Refuses what would end in a signal or in the killing of processes instead of an error.
-fn check_limits(fd: &OwnedFd, size: u64) -> Result<(), SegmentError> {
+fn check_limits(system: Option<u32>, size: u64) -> Result<(), SegmentError> {
     if let Some(limit) = getrlimit(Resource::Fsize).current.filter(|&limit| limit < size) {
         // Beyond it the kernel sends SIGXFSZ.
         return Err(SegmentError::Limit { limit: "RLIMIT_FSIZE", needed_bytes: size, found_bytes: limit });
     }
-    if is_tmpfs(fd) && !is_hugetlb(fd) {
+    if system == Some(TMPFS) && may_be_short(size) {
         match available_memory() {
             Some(free) if free < size => {
                 return Err(SegmentError::NoSpace { needed_bytes: size, available_bytes: Some(free) });
@@ -199,6 +201,14 @@ fn no_space(needed_bytes: u64, available_bytes: Option<u64>, errno: Errno) -> Se
         }
         _ => SegmentError::from_io("reserve space", errno.into()),
     }
+}
+
+/// Whether memory may be too short for so much: what is free without a look at what could be freed is less than twice as
+/// much. To look costs several system calls, and the kernel adds up numbers of all processors.
+fn may_be_short(size: u64) -> bool {
+    let now = sysinfo();
+    let free = now.freeram.saturating_mul(now.mem_unit.max(1).into());
+    size > free / 2
 }
 
 /// What the kernel thinks could be allocated, swap included. `None`: it does not tell.
@@ -258,9 +268,14 @@ fn is_hugetlb(fd: &OwnedFd) -> bool {
 }
 
 fn is_on(fd: &OwnedFd, magic: u32) -> bool {
+    file_system(fd) == Some(magic)
+}
+
+/// The magic number of the file system that a file lies on. `None`: the system does not tell.
+fn file_system(fd: &OwnedFd) -> Option<u32> {
     // The field is signed on some targets and wider on others; magic numbers are 32 bits everywhere.
     #[expect(clippy::cast_possible_truncation, reason = "see above")]
-    fstatfs(fd).is_ok_and(|system| system.f_type as u32 == magic)
+    fstatfs(fd).ok().map(|system| system.f_type as u32)
 }
 
 fn huge_page_size(fd: &OwnedFd) -> Result<usize, SegmentError> {

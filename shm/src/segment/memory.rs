@@ -7,9 +7,10 @@ use alloc::vec::Vec;
 use std::os::fd::OwnedFd;
 
 use rustix::fs::{
-    MemfdFlags, OFlags, SealFlags, Stat, fcntl_add_seals, fcntl_get_seals, fcntl_getfl, fstat, memfd_create,
+    FallocateFlags, MemfdFlags, OFlags, SealFlags, Stat, fallocate, fcntl_add_seals, fcntl_get_seals,
+    fcntl_getfl, fstat, memfd_create,
 };
-use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::io::{Errno, FdFlags, fcntl_setfd, retry_on_intr};
 
 use super::directory::{is_regular, verify_length, wrong_kind};
 use super::error::SegmentError;
@@ -56,7 +57,7 @@ impl Segment {
     /// # Ok::<(), tidewire_shm::SegmentError>(())
     /// ```
     pub fn anonymous_with(len: usize, options: &SegmentOptions) -> Result<Self, SegmentError> {
-        let origin = origin::fresh()?;
+        let origin = origin::fresh_unnamed()?;
         let (fd, mapping) = create(len, options)?;
         Ok(Self { mapping, fd, origin, named: None, access: Access::ReadWrite, created: true })
     }
@@ -64,8 +65,8 @@ impl Segment {
     /// Maps anonymous memory that another process created, after a look at what it is.
     ///
     /// # Errors
-    /// - [`SegmentError::NotASegment`]: not memory whose size is sealed, not open for reading and writing, or not
-    ///   of whole pages;
+    /// - [`SegmentError::NotASegment`]: not memory whose size is sealed, not open for reading and writing, not of whole
+    ///   pages, or with pages that are yet to be found (what lies behind its end is no help, and is given back);
     /// - [`SegmentError::Permission`], [`SegmentError::Io`]: the system refuses.
     ///
     /// # Examples
@@ -101,7 +102,7 @@ impl Segment {
         // It shall not leak into programs that this process starts.
         fcntl_setfd(&fd, FdFlags::CLOEXEC).map_err(SegmentError::on("keep the descriptor from leaking"))?;
         let mapping = Mapping::attach(&fd, len, Access::ReadWrite, options)?;
-        let origin = origin::attached()?;
+        let origin = origin::ATTACHED_UNNAMED;
         Ok(Self { mapping, fd, origin, named: None, access: Access::ReadWrite, created: false })
     }
 }
@@ -149,17 +150,29 @@ pub(super) fn verify(fd: &OwnedFd) -> Result<usize, SegmentError> {
     verify_seals(fd)?;
     verify_access(fd)?;
     let len = verify_length(&stat)?;
-    verify_room(&stat)?;
+    verify_room(fd, &stat)?;
     Ok(len)
 }
 
 /// Memory whose pages are not there yet would have to be found at the first touch, when it is too late for an error.
 /// Huge pages are reserved with the mapping instead.
-fn verify_room(stat: &Stat) -> Result<(), SegmentError> {
+fn verify_room(fd: &OwnedFd, stat: &Stat) -> Result<(), SegmentError> {
     const LARGEST_NORMAL_PAGE: i64 = 1 << 16;
     const BLOCK_BYTES: i64 = 512;
+    if stat.st_blksize > LARGEST_NORMAL_PAGE {
+        return Ok(());
+    }
+    // Only the number of blocks is told, and there may be some behind the end (`FALLOC_FL_KEEP_SIZE`) where some before
+    // it are missing. Nobody can ever reach those, since the size is sealed, nor add any: so they are given back, and
+    // those that are left are counted. To look for holes would not do: room that is reserved and not yet touched is one.
+    let end = u64::try_from(stat.st_size).unwrap_or(u64::MAX);
+    let behind = i64::MAX.unsigned_abs().saturating_sub(end);
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    retry_on_intr(|| fallocate(fd, flags, end, behind))
+        .map_err(SegmentError::on("free what lies behind the end"))?;
+    let stat = fstat(fd).map_err(SegmentError::on("inspect the descriptor"))?;
     let (needed, there) = (stat.st_size, stat.st_blocks.saturating_mul(BLOCK_BYTES));
-    if there >= needed || stat.st_blksize > LARGEST_NORMAL_PAGE {
+    if there >= needed {
         return Ok(());
     }
     let (expected, found) = (format!("{needed} bytes"), format!("{there} bytes"));

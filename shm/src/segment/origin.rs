@@ -48,6 +48,15 @@ pub(super) fn fresh() -> Result<Origin, SegmentError> {
     Ok(Origin { nonce: random()?, boot_id: boot_id()? })
 }
 
+/// The origin of memory without a name that is being created: no reboot leaves it behind, and its peers may have been
+/// given another boot's identity (containers may be), so it carries none.
+pub(super) fn fresh_unnamed() -> Result<Origin, SegmentError> {
+    Ok(Origin { nonce: random()?, boot_id: 0 })
+}
+
+/// The origin of memory without a name that somebody else created.
+pub(super) const ATTACHED_UNNAMED: Origin = Origin { nonce: 0, boot_id: 0 };
+
 /// The origin of memory that somebody else created: its nonce stands in the header.
 pub(super) fn attached() -> Result<Origin, SegmentError> {
     Ok(Origin { nonce: 0, boot_id: boot_id()? })
@@ -55,7 +64,7 @@ pub(super) fn attached() -> Result<Origin, SegmentError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{attached, fnv1a, fresh};
+    use super::{attached, fnv1a, fresh, fresh_unnamed};
 
     #[test]
     fn fnv1a_matches_the_published_vectors() {
@@ -71,5 +80,6 @@ mod tests {
         assert_ne!(one.boot_id, 0);
         assert_eq!(one.boot_id, other.boot_id);
         assert_eq!(attached().unwrap().nonce, 0);
+        assert_eq!(fresh_unnamed().unwrap().boot_id, 0);
     }
 }

@@ -4,10 +4,10 @@
 //! ```text
 //! one range of addresses       part 0     part 1     part 2        ...
 //! memory descriptors           sealed     sealed     sealed
-//! who has it mapped writable   role A     role B     whoever joins (a shared part)
+//! who has it mapped writable   role A     role B     two roles, or whoever joins (a shared part)
 //! ```
 //! The parts lie side by side in the order in which they are listed, so an offset means the same as in a segment of one
-//! piece.
+//! piece. In place of a part that a process does not get lie pages of zeroes that it can read.
 //!
 //! # Protocol
 //! | step | creator | each joiner that writes a part |
@@ -16,7 +16,7 @@
 //! | seal | each as soon as its maker has it mapped | the same |
 //! | gather | receives each joiner's parts, maps them read-only | sends them |
 //! | fill | lays a structure out in what it can write | waits |
-//! | send | all parts, to each joiner and to observers | receives them, finds its own again, maps the others |
+//! | send | what it may have, to each joiner and to observers | receives it, finds its own again, maps the others |
 //!
 //! The seal on a part that has one writer (`F_SEAL_FUTURE_WRITE`) leaves the mapping that exists as it is, and lets
 //! nobody have another one that can be written.
@@ -52,9 +52,9 @@ use crate::lease::RoleId;
 use crate::region::{Origin, Region};
 use crate::trust::Untrusted;
 use assembly::Assembly;
-use range::AddressRange;
 
 pub use draft::PartedDraft;
+pub(super) use range::AddressRange;
 
 /// The most parts of a segment.
 const PARTS_MAX: usize = 64;
@@ -66,25 +66,42 @@ const PARTS_MAX: usize = 64;
 ///
 /// let words = Part::written_by(RoleId::CONSUMER, 4096);
 /// assert_eq!((words.bytes(), words.writer(), words.is_shared()), (4096, Some(RoleId::CONSUMER), false));
+/// let data = Part::shared_by([RoleId::CREATOR, RoleId::CONSUMER], 1 << 16);
+/// assert_eq!((data.writer(), data.is_shared()), (None, false));
 /// assert!(Part::shared(1 << 16).is_shared());
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Part {
     bytes: usize,
-    writer: Option<RoleId>,
+    writers: Writers,
+}
+
+/// Who can write a part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writers {
+    One(RoleId),
+    Two([RoleId; 2]),
+    All,
 }
 
 impl Part {
     /// A part that only the process in this role can write.
     #[must_use]
     pub const fn written_by(role: RoleId, bytes: usize) -> Self {
-        Self { bytes, writer: Some(role) }
+        Self { bytes, writers: Writers::One(role) }
+    }
+
+    /// A part that the processes in these two roles write, and that nobody else gets: others read zeroes in its place. Whoever
+    /// makes the segment makes it, and so has it too.
+    #[must_use]
+    pub const fn shared_by(roles: [RoleId; 2], bytes: usize) -> Self {
+        Self { bytes, writers: Writers::Two(roles) }
     }
 
     /// A part that everybody can write who joins or gets a descriptor of it.
     #[must_use]
     pub const fn shared(bytes: usize) -> Self {
-        Self { bytes, writer: None }
+        Self { bytes, writers: Writers::All }
     }
 
     /// Bytes of the part; must be a positive multiple of the size of a page.
@@ -93,21 +110,32 @@ impl Part {
         self.bytes
     }
 
-    /// The one role that can write it; `None`: everybody.
+    /// The one role that can write it; `None`: there are two, or everybody can.
     #[must_use]
     pub const fn writer(&self) -> Option<RoleId> {
-        self.writer
+        match self.writers {
+            Writers::One(role) => Some(role),
+            Writers::Two(_) | Writers::All => None,
+        }
     }
 
     /// Whether everybody can write it.
     #[must_use]
     pub const fn is_shared(&self) -> bool {
-        self.writer.is_none()
+        matches!(self.writers, Writers::All)
+    }
+
+    /// Whether a process in these roles gets it.
+    fn goes_to(&self, roles: &[RoleId]) -> bool {
+        match self.writers {
+            Writers::Two(two) => two.iter().any(|role| roles.contains(role)),
+            Writers::One(_) | Writers::All => true,
+        }
     }
 
     /// Who makes it, for people.
     fn maker(&self) -> String {
-        match self.writer {
+        match self.writer() {
             Some(role) => format!("the {role}"),
             None => "the creator of the segment".to_owned(),
         }
@@ -115,7 +143,7 @@ impl Part {
 
     /// How a process maps it that is not its maker.
     fn access_of_others(&self) -> Access {
-        if self.is_shared() { Access::ReadWrite } else { Access::ReadOnly }
+        if self.writer().is_none() { Access::ReadWrite } else { Access::ReadOnly }
     }
 }
 
@@ -123,8 +151,9 @@ impl Part {
 ///
 /// For structures whose roles keep their words on pages of their own
 /// ([`RoleStride::Page`](crate::RoleStride::Page)), between processes that do not trust each other. All processes list
-/// the same parts; each says which roles it plays. The queues of this library do not ask for their own bytes yet and
-/// refuse a region of which they may not write all; latest values whose parts their writer makes work.
+/// the same parts; each says which roles it plays. Rings and queues of lanes list the parts that they need, and give a
+/// role to whoever can write what is its; ordered queues refuse a region of which they may not write all; latest values
+/// whose parts their writer makes work.
 ///
 /// ```
 /// use std::os::unix::net::UnixStream;
@@ -134,7 +163,7 @@ impl Part {
 /// let parts = [
 ///     Part::written_by(RoleId::CREATOR, page),
 ///     Part::written_by(RoleId::CONSUMER, page),
-///     Part::shared(16 * page),
+///     Part::shared_by([RoleId::CREATOR, RoleId::CONSUMER], 16 * page),
 /// ];
 /// let (here, there) = UnixStream::pair()?;
 /// // Another process does this.
@@ -144,7 +173,7 @@ impl Part {
 /// draft.gather(&here, &[RoleId::CONSUMER])?;
 /// let created = draft.complete()?;
 /// // A structure is laid out in `created.region()` here: nobody else has it yet.
-/// created.send(&here)?;
+/// created.send_to(&here, &[RoleId::CONSUMER])?;
 /// let joined = joining.join().map_err(|_| "the thread panicked")??;
 ///
 /// assert_eq!((created.region().len(), joined.region().len()), (18 * page, 18 * page));
@@ -158,6 +187,17 @@ impl Part {
 ///   else has a descriptor of it. From then on nobody can map it for writing, give a mapping the right to write, write
 ///   it as a file, also if it is opened anew, or take pages out of it; not even its maker, but by the mapping that it
 ///   has. It can do so until its last region is dropped.
+///
+///   | tried on a part that another role writes | the kernel's answer |
+///   |---|---|
+///   | map it for writing, also if opened anew through `/proc` | `EPERM` |
+///   | give the mapping that there is the right to write (`mprotect`) | `EACCES` |
+///   | write it as a file, also if opened anew; open it emptied | `EPERM` |
+///   | punch a hole, truncate, grow, add a seal | `EPERM` |
+///   | remove its pages by the mapping (`madvise`) | `EACCES` |
+///   | store into it | `SIGSEGV` |
+/// - **Two writers.** A part that two roles share is sent to nobody else, so that the others have nothing to try it on.
+///   Between the two, and in a shared part, nothing is refused but a change of its size.
 /// - **Nobody changes its size**, so that no access is beyond its end. Pages of a shared part can be taken out by whoever
 ///   may write it: they read as zeroes, and need memory again.
 /// - **What comes is checked**: that each part has its size, its seals and all its pages, normal ones, and is no other part
@@ -169,12 +209,17 @@ impl Part {
 /// # Not guaranteed
 /// - A process that may trace another one, or look into its descriptors (`/proc/<pid>/fd`), as processes of the same
 ///   user may where the system does not forbid it, can write its memory by that, or map a part before it is sealed.
-/// - Who writes a shared part is everybody's affair: it is for data that a peer can spoil only for itself.
+/// - Who writes a shared part is everybody's affair, and who writes a part of two is that of the two: they are for data that
+///   a peer can spoil only for itself, and for words that have no single writer. A process that has such a part can send
+///   it on.
+/// - What only one process can write, only that process can ever write: nobody comes after it when it is dead. A new
+///   process in its role needs a new segment.
 /// - A fork child has its parent's mappings, with the right to write.
 /// - The writer of a part may write anything into it, at any time: regions are [`Untrusted`].
 pub struct PartedSegment {
     parts: Vec<Part>,
-    fds: Vec<OwnedFd>,
+    /// `None`: this process did not get the part.
+    fds: Vec<Option<OwnedFd>>,
     /// What this process has mapped writable.
     writable: Vec<Range<usize>>,
     range: Arc<AddressRange>,
@@ -205,8 +250,8 @@ impl PartedSegment {
     /// played by this process, write, sends them, and receives all parts.
     ///
     /// Waits until they come, or until the socket's read timeout has passed since this process began to wait, however
-    /// slowly they come. If no part is written by `roles`, nothing is sent; shared parts can be written all the same: see
-    /// [`observe`](Self::observe).
+    /// slowly they come. If no part is written by `roles` alone, nothing is sent; shared parts can be written all the same:
+    /// see [`observe`](Self::observe).
     ///
     /// # Errors
     /// - [`SegmentError::Handover`]: the stream ended; not all parts came; what came as a part of this process's is not
@@ -221,10 +266,11 @@ impl PartedSegment {
         if own != 0 {
             message::send(from, own, &assembly.descriptors(own))?;
         }
-        Self::receive(from, assembly, Part::access_of_others)
+        Self::receive(from, assembly, roles, Part::access_of_others)
     }
 
-    /// Receives a segment of which this process shall write nothing, not even the shared parts.
+    /// Receives a segment of which this process shall write nothing, not even the shared parts. Those that two roles write
+    /// it does not get.
     ///
     /// # Errors
     /// As [`join`](Self::join).
@@ -242,35 +288,57 @@ impl PartedSegment {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn observe(from: &UnixStream, parts: &[Part]) -> Result<Self, SegmentError> {
-        Self::receive(from, Assembly::of(parts)?, |_| Access::ReadOnly)
+        Self::receive(from, Assembly::of(parts)?, &[], |_| Access::ReadOnly)
     }
 
     fn receive(
         from: &UnixStream,
         mut assembly: Assembly,
+        roles: &[RoleId],
         may: impl Fn(&Part) -> Access,
     ) -> Result<Self, SegmentError> {
-        let all = assembly.all();
-        let descriptors = message::receive(from, all)?;
-        assembly.take(all, descriptors, may)?;
-        assembly.finish(origin::attached()?)
+        let given = assembly.given_to(roles);
+        let descriptors = message::receive(from, given)?;
+        assembly.take(given, descriptors, may)?;
+        assembly.blank()?;
+        assembly.finish(origin::ATTACHED_UNNAMED)
     }
 
-    /// Sends all parts to a process that [joins](Self::join) or [observes](Self::observe).
+    /// Sends the parts to a process that [observes](Self::observe), or [joins](Self::join) in roles that no part of
+    /// [two writers](Part::shared_by) is for.
     ///
     /// With them goes the right to write the shared parts, and to send all of them on.
     ///
     /// # Errors
-    /// [`SegmentError::Io`] if the socket refuses, also if it does not block and is full; [`SegmentError::Handover`] if
-    /// it took only some bytes.
+    /// As [`send_to`](Self::send_to).
     pub fn send(&self, to: &UnixStream) -> Result<(), SegmentError> {
-        let all = (0..self.fds.len()).fold(0, |set, bit| set | 1_u64 << bit);
-        let descriptors: Vec<BorrowedFd<'_>> = self.fds.iter().map(OwnedFd::as_fd).collect();
-        message::send(to, all, &descriptors)
+        self.send_to(to, &[])
+    }
+
+    /// Sends the parts to a process that [joins](Self::join) in these roles: those of [two writers](Part::shared_by) only if
+    /// one of them is its.
+    ///
+    /// # Errors
+    /// [`SegmentError::Io`] if the socket refuses, also if it does not block and is full; [`SegmentError::Handover`] if
+    /// it took only some bytes, or if this process did not get a part itself.
+    pub fn send_to(&self, to: &UnixStream, roles: &[RoleId]) -> Result<(), SegmentError> {
+        let (mut set, mut descriptors) = (0, Vec::new());
+        for (bit, (part, fd)) in self.parts.iter().zip(&self.fds).enumerate() {
+            if part.goes_to(roles) {
+                let fd = fd.as_ref().ok_or_else(|| SegmentError::Handover {
+                    expected: format!("part {bit}, to be sent on"),
+                    found: "a part that this process did not get".to_owned(),
+                })?;
+                set |= 1_u64 << bit;
+                descriptors.push(fd.as_fd());
+            }
+        }
+        message::send(to, set, &descriptors)
     }
 
     /// The memory: all parts, of which [can be written](Region::is_writable_at) what this process writes and, if it did
-    /// not [observe](Self::observe), the shared parts. Every region keeps the mappings alive.
+    /// not [observe](Self::observe), the shared parts. Every region keeps the mappings alive. Where this process did not get
+    /// a part, it reads zeroes.
     ///
     /// As with [`Segment::region`], a region of a segment that this process completed carries its nonce.
     #[must_use]
@@ -292,19 +360,20 @@ impl PartedSegment {
         &self.parts
     }
 
-    /// The descriptor of a part; closed when this process starts another program. `None`: there is no such part.
+    /// The descriptor of a part; closed when this process starts another program. `None`: there is no such part, or this
+    /// process did not get it.
     #[must_use]
     pub fn part_fd(&self, part: usize) -> Option<BorrowedFd<'_>> {
-        self.fds.get(part).map(OwnedFd::as_fd)
+        Some(self.fds.get(part)?.as_ref()?.as_fd())
     }
 
     /// The leases of this segment's roles: the same in every process that has it, observers included.
     ///
-    /// They are locks on the memory of the first part, whatever its seals. [`covers`](crate::Liveness::covers) is true
-    /// for regions of this and of every other parted segment.
+    /// They are locks on the memory of the first part, whatever its seals, and so for those who got it.
+    /// [`covers`](crate::Liveness::covers) is true for regions of this segment, false for those of another.
     ///
     /// # Errors
-    /// As [`Segment::leases`].
+    /// [`SegmentError::Handover`] if this process did not get the first part; else as [`Segment::leases`].
     ///
     /// # Examples
     /// ```
@@ -318,8 +387,11 @@ impl PartedSegment {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn leases(&self) -> Result<SegmentLeases, SegmentError> {
-        let (Some(fd), Some(part)) = (self.fds.first(), self.parts.first()) else {
-            return Err(SegmentError::Length { asked: 0 });
+        let (Some(Some(fd)), Some(part)) = (self.fds.first(), self.parts.first()) else {
+            return Err(SegmentError::Handover {
+                expected: "the first part, which the leases are locks on".to_owned(),
+                found: "a part that this process did not get".to_owned(),
+            });
         };
         let fd = fd.try_clone().map_err(|source| SegmentError::from_io("duplicate a descriptor", source))?;
         let access = Access::ReadOnly;

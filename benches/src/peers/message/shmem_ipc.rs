@@ -2,21 +2,16 @@
 //! socket. It has no messages, only words: both sides know how many belong together.
 
 use std::fs::File;
-use std::io::{IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixListener;
 use std::ptr;
 
-use anyhow::{Context as _, anyhow};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
-};
+use anyhow::anyhow;
 use shmem_ipc::sharedring::{Receiver, Sender};
 
 use crate::message::contender::{Layer, MessageRx, MessageTx, capacity};
 use crate::message::place::Link;
+use crate::peers::message::fds;
 
 /// A receiver that looks again and again.
 #[derive(Debug)]
@@ -38,41 +33,18 @@ pub struct PolledRx(Receiver<u64>);
 #[expect(missing_debug_implementations, reason = "the wrapped end has none")]
 pub struct SleepingRx(Receiver<u64>);
 
-/// Descriptors of a ring.
-const FDS: usize = 3;
-
 fn create<const W: usize>(link: &Link<'_>) -> anyhow::Result<Tx> {
     let tx = Sender::new(capacity(W) * W).map_err(|error| anyhow!("create a shmem-ipc ring: {error}"))?;
     link.await_made();
-    let to = UnixStream::connect(link.path())?;
-    let fds = [tx.memfd().as_file().as_fd(), tx.empty_signal().as_fd(), tx.full_signal().as_fd()];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS))];
-    let mut with = SendAncillaryBuffer::new(&mut space);
-    anyhow::ensure!(with.push(SendAncillaryMessage::ScmRights(&fds)), "expected room for {FDS} descriptors");
-    sendmsg(&to, &[IoSlice::new(&[0])], &mut with, SendFlags::empty()).context("hand a ring over")?;
+    let ring = [tx.memfd().as_file().as_fd(), tx.empty_signal().as_fd(), tx.full_signal().as_fd()];
+    fds::hand_over(&link.path(), &ring)?;
     Ok(Tx(tx))
 }
 
 fn attach<const W: usize>(link: &Link<'_>) -> anyhow::Result<Receiver<u64>> {
     let listener = UnixListener::bind(link.path())?;
     link.made();
-    let (from, _) = listener.accept()?;
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS))];
-    let mut with = RecvAncillaryBuffer::new(&mut space);
-    recvmsg(&from, &mut [IoSliceMut::new(&mut [0])], &mut with, RecvFlags::CMSG_CLOEXEC)
-        .context("take a ring over")?;
-    let fds: Vec<OwnedFd> = with
-        .drain()
-        .filter_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(fds) => Some(fds),
-            _ => None,
-        })
-        .flatten()
-        .collect();
-    let fds: [OwnedFd; FDS] = fds
-        .try_into()
-        .map_err(|found: Vec<_>| anyhow!("expected {FDS} descriptors, found {}", found.len()))?;
-    let [memory, empty, full] = fds.map(File::from);
+    let [memory, empty, full] = fds::take_over(&listener)?.map(File::from);
     Receiver::open(capacity(W) * W, memory, empty, full)
         .map_err(|error| anyhow!("attach to a shmem-ipc ring: {error}"))
 }

@@ -154,8 +154,8 @@ impl<L: Trust> Consumer<L> {
         })
     }
 
-    /// Whether nothing can be popped. Running producers can only turn `true` into `false`; what lanes out of use
-    /// published counts until a pop has passed over it.
+    /// Whether a pop would find nothing, not even that the order is corrupt. Running producers can only turn `true`
+    /// into `false`; what lanes out of use published counts until a pop has passed over it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.reader.is_empty()

@@ -29,6 +29,8 @@ struct Place {
     part: Part,
     offset: usize,
     memory: Option<Memory>,
+    /// This process does not get it.
+    blank: bool,
 }
 
 #[derive(Debug)]
@@ -54,7 +56,7 @@ impl Assembly {
                 let expected = format!("a positive multiple of {} bytes", page_size());
                 return Err(wrong("size of a part", expected, format!("{bytes} bytes")));
             }
-            places.push(Place { part, offset: total, memory: None });
+            places.push(Place { part, offset: total, memory: None, blank: false });
             let end = total.checked_add(bytes).filter(|&end| isize::try_from(end).is_ok());
             total = end.ok_or(SegmentError::Length { asked: usize::MAX })?;
         }
@@ -67,15 +69,17 @@ impl Assembly {
         bits.fold(0, |set, bit| set | bit)
     }
 
-    pub(super) fn all(&self) -> u64 {
-        self.set(|_| true)
+    /// The parts that a process in these roles gets.
+    pub(super) fn given_to(&self, roles: &[RoleId]) -> u64 {
+        self.set(|place| place.part.goes_to(roles))
     }
 
+    /// The parts of more than one writer, which the creator makes.
     pub(super) fn shared(&self) -> u64 {
-        self.set(|place| place.part.is_shared())
+        self.set(|place| place.part.writer().is_none())
     }
 
-    /// The parts that these roles write.
+    /// The parts that these roles alone write.
     pub(super) fn written_by(&self, roles: &[RoleId]) -> u64 {
         self.set(|place| place.part.writer().is_some_and(|writer| roles.contains(&writer)))
     }
@@ -130,6 +134,15 @@ impl Assembly {
         Ok(())
     }
 
+    /// Lets zeroes be read where nothing is mapped: what is missing does not come.
+    pub(super) fn blank(&mut self) -> Result<(), SegmentError> {
+        for place in self.places.iter_mut().filter(|place| place.memory.is_none()) {
+            self.range.blank(place.offset, place.part.bytes())?;
+            place.blank = true;
+        }
+        Ok(())
+    }
+
     fn others(&self, set: u64) -> impl Iterator<Item = &Place> {
         self.places.iter().enumerate().filter(move |(bit, _)| set >> bit & 1 == 0).map(|(_, place)| place)
     }
@@ -141,10 +154,17 @@ impl Assembly {
     }
 
     /// The segment, if all parts are there.
-    pub(super) fn finish(self, origin: Origin) -> Result<PartedSegment, SegmentError> {
+    pub(super) fn finish(mut self, origin: Origin) -> Result<PartedSegment, SegmentError> {
+        let first = self.places.first().and_then(|place| place.memory.as_ref());
+        self.range.set_first(first.map(|memory| memory.identity));
         let (mut parts, mut fds) = (Vec::new(), Vec::new());
         let mut writable: Vec<Range<usize>> = Vec::new();
-        for (number, Place { part, offset, memory }) in self.places.into_iter().enumerate() {
+        for (number, Place { part, offset, memory, blank }) in self.places.into_iter().enumerate() {
+            parts.push(part);
+            if blank {
+                fds.push(None);
+                continue;
+            }
             let memory = memory.ok_or_else(|| SegmentError::Handover {
                 expected: format!("part {number}, from {}", part.maker()),
                 found: "nothing".to_owned(),
@@ -152,8 +172,7 @@ impl Assembly {
             if memory.access == Access::ReadWrite {
                 writable.push(offset..offset + part.bytes());
             }
-            parts.push(part);
-            fds.push(memory.fd);
+            fds.push(Some(memory.fd));
         }
         Ok(PartedSegment { parts, fds, writable, range: Arc::new(self.range), origin })
     }

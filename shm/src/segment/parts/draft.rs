@@ -57,7 +57,7 @@ impl PartedDraft {
     /// # Errors
     /// [`SegmentError::Handover`] if a part is missing; then nothing is left.
     pub fn complete(self) -> Result<PartedSegment, SegmentError> {
-        self.assembly.finish(origin::fresh()?)
+        self.assembly.finish(origin::fresh_unnamed()?)
     }
 }
 

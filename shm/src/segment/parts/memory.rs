@@ -26,7 +26,7 @@ const KNOWN: SealFlags = FIXED.union(SealFlags::WRITE).union(SealFlags::FUTURE_W
 
 /// The seals of a part.
 fn seals(part: &Part) -> SealFlags {
-    if part.is_shared() { FIXED } else { FIXED.union(SealFlags::FUTURE_WRITE) }
+    if part.writer().is_none() { FIXED } else { FIXED.union(SealFlags::FUTURE_WRITE) }
 }
 
 /// Makes the memory of a part and maps it for writing, in this order:
@@ -108,13 +108,13 @@ fn verify_access(fd: &OwnedFd, part: &Part) -> Result<(), SegmentError> {
     let flags = fcntl_getfl(fd).map_err(SegmentError::on("inspect a part"))?;
     let access = flags & OFlags::RWMODE;
     if !flags.contains(OFlags::PATH)
-        && (access == OFlags::RDWR || (access == OFlags::RDONLY && !part.is_shared()))
+        && (access == OFlags::RDWR || (access == OFlags::RDONLY && part.writer().is_some()))
     {
         return Ok(());
     }
     Err(SegmentError::NotASegment {
         what: "access to a part",
-        expected: if part.is_shared() { "reading and writing" } else { "reading" }.to_owned(),
+        expected: if part.writer().is_none() { "reading and writing" } else { "reading" }.to_owned(),
         found: if access == OFlags::WRONLY { "writing only" } else { "reading only, or none" }.to_owned(),
     })
 }

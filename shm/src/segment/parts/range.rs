@@ -3,17 +3,19 @@
 use core::ptr::{NonNull, null_mut};
 use std::os::fd::OwnedFd;
 
-use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags, mmap, mmap_anonymous, mprotect, munmap};
 
 use crate::segment::error::SegmentError;
-use crate::segment::map::Access;
+use crate::segment::map::{Access, Identity};
 
 /// The addresses, unmapped together when this is dropped.
 #[derive(Debug)]
-pub(super) struct AddressRange {
+pub(in crate::segment) struct AddressRange {
     base: NonNull<u8>,
     /// Zero once nothing of it is ours any more.
     len: usize,
+    /// The memory of the first part, once all are mapped.
+    first: Option<Identity>,
 }
 
 // SAFETY: the range is only an owner; what is done with the bytes is the affair of the regions over it.
@@ -29,7 +31,7 @@ impl AddressRange {
         let base = unsafe { mmap_anonymous(null_mut(), len, ProtFlags::empty(), flags) }
             .map_err(SegmentError::on("reserve addresses"))?;
         let base = NonNull::new(base.cast::<u8>()).ok_or(SegmentError::Length { asked: len })?;
-        Ok(Self { base, len })
+        Ok(Self { base, len, first: None })
     }
 
     /// Maps the `len` bytes of `fd` at `offset`, whole pages, and fills the page tables.
@@ -59,6 +61,16 @@ impl AddressRange {
         })
     }
 
+    /// Lets the `len` bytes at `offset`, whole pages where nothing is mapped, be read: they are zero.
+    pub(super) fn blank(&mut self, offset: usize, len: usize) -> Result<(), SegmentError> {
+        if offset.checked_add(len).is_none_or(|end| end > self.len) {
+            return Err(SegmentError::Length { asked: len });
+        }
+        let at = self.base.as_ptr().wrapping_add(offset);
+        // SAFETY: these addresses are ours; what may be read there is private memory that nobody wrote.
+        unsafe { mprotect(at.cast(), len, MprotectFlags::READ) }.map_err(SegmentError::on("map zeroes"))
+    }
+
     /// Unmaps all but `hole .. hole_end`. A kernel that refuses a mapping may have removed what was there before, so
     /// that others can have these addresses now; if not, they stay taken until the process ends.
     #[cold]
@@ -73,6 +85,16 @@ impl AddressRange {
             // SAFETY: ours, since it was reserved; nobody uses it any more.
             let _kept = unsafe { munmap(self.base.as_ptr().wrapping_add(offset).cast(), len) };
         }
+    }
+
+    /// Says what memory leases of this segment are locks on.
+    pub(super) fn set_first(&mut self, first: Option<Identity>) {
+        self.first = first;
+    }
+
+    /// The memory of the first part; `None` if this process did not get it.
+    pub(in crate::segment) fn first(&self) -> Option<Identity> {
+        self.first
     }
 
     pub(super) fn base(&self) -> NonNull<u8> {
@@ -140,6 +162,7 @@ mod tests {
         let mut range = AddressRange::reserve(4 * page).unwrap();
         for (offset, len) in [(4 * page, page), (0, 5 * page), (usize::MAX, page)] {
             assert!(range.map(offset, len, &directory, Access::ReadOnly).is_err());
+            assert!(range.blank(offset, len).is_err());
             assert_eq!(range.len(), 4 * page);
         }
     }

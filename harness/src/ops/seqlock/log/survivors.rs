@@ -224,8 +224,6 @@ impl LogOperation {
         let told = |word| output(stage, Role::First, word);
         let well = match self.deed {
             Deed::TakeOver => answer == DONE && told(VERSION) == last,
-            // A gate that somebody reclaims meanwhile may be taken at one look and free at the other.
-            Deed::JoinDead if answer == TAKEN => last > self.before,
             Deed::Join | Deed::JoinDead => {
                 let legal = self.before + 1 - KEPT..=last + 1;
                 answer == DONE && legal.contains(&told(POSITION)) && told(GATE) == 1
@@ -269,7 +267,6 @@ impl LogOperation {
     pub(super) fn check_gate(&self, stage: &Stage, seen: Seen, before: u64) -> Verdict<u64> {
         let told = output(stage, Role::First, POSITION);
         let after = match self.deed {
-            Deed::JoinDead if seen.first == Some(TAKEN) => 0,
             Deed::Join | Deed::JoinDead if seen.first.is_some() => told,
             Deed::Join | Deed::JoinDead => self.before + 1 - KEPT,
             Deed::Next => base(before + TAKEN_BEFORE + 1),
@@ -291,7 +288,6 @@ impl LogOperation {
             deed if deed.has_role() => [Some(true), done.then_some(false)],
             Deed::TakeOver => [if Self::others(stage) == 0 || done { Some(true) } else { None }, Some(false)],
             Deed::Join => [Some(false), done.then_some(true)],
-            Deed::JoinDead if seen.first == Some(TAKEN) => [Some(false), Some(false)],
             Deed::JoinDead | Deed::Next => [Some(false), Some(true)],
             Deed::Leave => [Some(false), done.then_some(false)],
             _ => [Some(false), Some(false)],

@@ -1,0 +1,57 @@
+//! Ends in a runtime that waits with async-io, as smol does (the feature `smol`).
+//!
+//! What wakes a task is registered with the reactor of the runtime that polls it, instead of the thread of this crate. That
+//! one is left with what is rare: an end that waits looks for itself four times a second, in case that a ring could not
+//! reach it.
+//!
+//! A [latest value](crate::Reader::changed) has the same future in all runtimes: what wakes its readers is no descriptor.
+//!
+//! # Examples
+//! ```
+//! use tidewire::smol::OnSmol;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let (mut tx, rx) = tidewire::channel::<u64>()?;
+//! let mut rx = rx.on_smol();
+//! let sender = std::thread::spawn(move || tx.send(7));
+//! async_io::block_on(async {
+//!     assert_eq!(rx.recv().await?, 7);
+//!     assert!(rx.recv().await.is_err(), "all senders are gone");
+//!     Ok::<(), Box<dyn std::error::Error>>(())
+//! })?;
+//! # sender.join().unwrap()?;
+//! # Ok(())
+//! # }
+//! ```
+
+use crate::host::Host;
+use crate::hosted::disarming::Disarm;
+pub use crate::hosted::{Hosted, Hosting};
+
+/// A receiving end.
+pub type Receiver<T> = Hosted<crate::Receiver<T>>;
+/// A sending end.
+pub type Sender<T> = Hosted<crate::Sender<T>>;
+/// A receiving end of a channel of bytes.
+pub type BytesReceiver = Hosted<crate::BytesReceiver>;
+/// A sending end of a channel of bytes.
+pub type BytesSender = Hosted<crate::BytesSender>;
+/// A subscriber.
+pub type Subscriber<T> = Hosted<crate::Subscriber<T>>;
+
+/// A client.
+pub type Client<Q, R> = Hosted<crate::Client<Q, R>>;
+/// A server.
+pub type Server<Q, R> = Hosted<crate::Server<Q, R>>;
+
+/// Brings an end into a runtime.
+pub trait OnSmol: Disarm + Sized {
+    /// The end, woken by the reactor of async-io.
+    fn on_smol(self) -> Hosted<Self>;
+}
+
+impl<E: Disarm> OnSmol for E {
+    fn on_smol(self) -> Hosted<Self> {
+        Hosted::new(self, Host::Smol)
+    }
+}
