@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
-use tidewire_shm::bell::{BellError, Caller, Hands, PeerState, Roster, System};
+use tidewire_shm::bell::{BellError, Caller, Hands, PeerState, Roster, System, UNWATCHED_SLICE};
 use tidewire_shm::{DeathWatch, NoticeAddress, RoleId, SegmentLeases, Untrusted};
 
 use crate::event::Ending;
@@ -32,7 +33,7 @@ impl Present {
 
     /// Whether its notice tells when it dies.
     fn is_watched(&self) -> bool {
-        self.watch.as_ref().is_some_and(|watch| watch.state() != PeerState::Detached)
+        self.watch.as_ref().is_some_and(|watch| matches!(watch.state(), PeerState::Alive | PeerState::Dead))
     }
 }
 
@@ -62,6 +63,8 @@ pub(crate) struct Company {
     before: Vec<u64>,
     /// Those whose entries say that they are there, and who are not.
     ghosts: Vec<Ghost>,
+    /// When those without a notice were asked after by a look that does not wait.
+    asked: Option<Instant>,
 }
 
 impl Company {
@@ -86,6 +89,7 @@ impl Company {
             met: false,
             before,
             ghosts,
+            asked: None,
         })
     }
 
@@ -227,6 +231,19 @@ impl Company {
         let dead = |one: &mut Present| !one.is_watched() && vacant(leases, first, one.entry);
         for one in self.present.extract_if(.., dead) {
             self.ghosts.push(Ghost { entry: one.entry, generation: one.generation, buried: false });
+        }
+    }
+
+    /// Asks after those who have no notice, if that was not done lately; for looks that never wait. One that ends without
+    /// giving its place back says so in its notice, which then tells no more.
+    pub(crate) fn ask_now_and_then(&mut self) {
+        if self.present.iter().all(Present::is_watched) {
+            return;
+        }
+        let now = Instant::now();
+        if self.asked.is_none_or(|asked| now.duration_since(asked) >= UNWATCHED_SLICE) {
+            self.asked = Some(now);
+            self.ask_after_unwatched();
         }
     }
 

@@ -151,6 +151,7 @@ impl<O: Outlet> ReceiveEnd<O> {
         }
         // A look that finds nothing releases what was handed out before.
         self.make_room();
+        self.company.ask_now_and_then();
         if !self.company.has_news() {
             // What they had sent was found, or is found by now, after the last look around.
             return Err(self.nothing());
@@ -211,7 +212,8 @@ impl<O: Outlet> ReceiveEnd<O> {
         let mut got = None;
         let mut ready = || {
             match pop(outlet) {
-                Popped::Empty => {}
+                // A lane that lies is passed over, and reported.
+                Popped::Empty => got = outlet.take_corrupt().map(Popped::Corrupt),
                 found => got = Some(found),
             }
             got.is_some() || company.roster.changes() != company.changes()
@@ -281,6 +283,7 @@ impl<O: Outlet> ReceiveEnd<O> {
         if self.mark.is_forked_child() || self.outlet.is_ready() || self.is_spoilt() {
             return true;
         }
+        self.company.ask_now_and_then();
         if self.company.has_news() {
             self.look_around();
             self.outlet.rescan();

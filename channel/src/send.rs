@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use tidewire_shm::bell::{Armed, Caller, PeerState, Roster, System};
+use tidewire_shm::bell::{Armed, Caller, PeerState, Roster, System, Woken};
 use tidewire_shm::{DeathWatch, ForkMark, NoticeAddress, RoleId, Segment, SegmentLeases, Untrusted};
 
 use crate::error::{OpenError, SendError, TrySendError};
@@ -243,8 +243,18 @@ impl<I: Inlet> SendEnd<I> {
         let watches: Vec<&DeathWatch> =
             watch.iter().filter(|watch| watch.state() != PeerState::Detached).collect();
         let all_watched = !watches.is_empty();
-        let _woken = rest.wait(&mut ready, until, &watches, all_watched);
+        let woken = rest.wait(&mut ready, until, &watches, all_watched);
+        if done.is_none() && woken == Woken::TimedOut {
+            self.ask_the_lease();
+        }
         done
+    }
+
+    /// A receiver may have spoilt its own notice and died: then only its lease tells, from now on.
+    fn ask_the_lease(&mut self) {
+        if self.watch.is_some() && is_vacant(&self.leases, RoleId::CONSUMER) {
+            self.watch = None;
+        }
     }
 
     /// Sends as the channel wants it.
@@ -369,6 +379,7 @@ impl<I: Inlet> SendEnd<I> {
 
     /// Announces a wait, and tries once more; what came of that, if it was not in vain.
     fn arm(&mut self, push: &mut impl FnMut(&mut I) -> Pushed) -> io::Result<Option<Pushed>> {
+        self.ask_the_lease();
         self.ending.find(self.watch.as_ref(), self.notice);
         let Self { rest, events, inlet, caller, receiver, .. } = self;
         let Some(rest) = rest.as_mut() else { return Ok(Some(Pushed::Full)) };

@@ -201,3 +201,11 @@ fn a_sender_whose_name_is_gone_goes_on_and_says_that_no_other_can_be_had() {
     drop((tx, clone));
     assert!(rx.recv().is_err());
 }
+
+#[cfg(feature = "serde")]
+#[test]
+fn a_content_is_refused_where_the_type_says_it() {
+    let refused = Options::new().content("numbers").channel::<u64>().unwrap_err();
+    assert!(matches!(refused, OpenError::Options { .. }) && refused.to_string().contains("content"));
+    assert!(Options::new().content("numbers").bytes_channel().is_ok());
+}

@@ -59,6 +59,8 @@ fn peer() {
             loop {
                 match listen().as_str() {
                     "leave" => break,
+                    // Nothing is dropped.
+                    "exit" => std::process::exit(0),
                     number => tx.send(number.parse().unwrap()).unwrap(),
                 }
                 say("sent");
@@ -90,6 +92,33 @@ fn kind_name(kind: Kind) -> &'static str {
         Kind::Ordered => "ordered",
         Kind::Single => "single",
         _ => "lanes",
+    }
+}
+
+/// A process that ends in order without dropping its sender is gone all the same, also for a receiver that never waits.
+#[test]
+fn a_sender_whose_process_just_exits_is_gone() {
+    for kind in KINDS {
+        for waits in [false, true] {
+            let place = tempfile::tempdir().unwrap();
+            let mut rx = options(place.path()).kind(kind).receiver::<u64>("test").unwrap();
+            let mut sender = Peer::start(&format!("send {}", kind_name(kind)), place.path());
+            assert_eq!(sender.hear().as_deref(), Some("there"));
+            assert!(rx.wait_senders(1, LONG), "it is known when it ends");
+            sender.tell("7");
+            assert_eq!(sender.hear().as_deref(), Some("sent"));
+            sender.tell("exit");
+            assert!(sender.child.wait().unwrap().success());
+            assert_eq!(rx.try_recv(), Ok(7));
+            if waits {
+                assert_eq!(rx.recv_timeout(LONG), Err(RecvTimeoutError::Disconnected));
+            }
+            let start = Instant::now();
+            while rx.try_recv() == Err(TryRecvError::Empty) {
+                assert!(start.elapsed() < LONG, "{kind:?}: a sender that ended is not gone");
+            }
+            assert_eq!(rx.try_recv(), Err(TryRecvError::Disconnected));
+        }
     }
 }
 

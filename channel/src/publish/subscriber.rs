@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
 use tidewire_seqlock::log::{GatedReader, Log, NextError, Reader, Start};
-use tidewire_shm::bell::{Armed, Caller, PeerState, Roster, System};
+use tidewire_shm::bell::{Armed, Caller, PeerState, Roster, System, Woken};
 use tidewire_shm::{
     DeathWatch, ForkMark, NoticeAddress, RoleId, Segment, SegmentLease, SegmentLeases, Untrusted,
 };
@@ -284,7 +284,11 @@ impl<T: Message> Subscriber<T> {
                 reader.release();
                 let _rung = caller.ring();
                 let mut ready = || reader.lag() != Ok(0) || caller.holder() != *publisher;
-                let _woken = rest.wait(&mut ready, until, &watches, !watches.is_empty());
+                let woken = rest.wait(&mut ready, until, &watches, !watches.is_empty());
+                // A publisher may have spoilt its own notice and died: then only its lease tells.
+                if woken == Woken::TimedOut && is_vacant(leases, RoleId::CONSUMER) {
+                    *watch = None;
+                }
             }
             Source::Observing(reader, wait) => {
                 let slice = until.left().map_or(UNWATCHED, |left| left.min(UNWATCHED));

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tidewire_mpsc::bytes::{Producer, Queue};
 use tidewire_ring::bytes::{Consumer, Ring};
 use tidewire_ring::{RecordPopError, RecordPushError, Tuning};
-use tidewire_shm::bell::{Caller, Roster, System};
+use tidewire_shm::bell::{Caller, Roster, System, Woken};
 use tidewire_shm::{
     DeathWatch, ForkMark, Incompatible, NoticeAddress, Presence, Region, RoleId, Segment, SegmentLeases,
     Untrusted,
@@ -432,12 +432,16 @@ impl<A: Cargo> ClientEnd<A> {
             };
             let watches = watch.as_ref();
             let all_watched = watches.is_some();
-            let _woken = match &watches {
+            let woken = match &watches {
                 Some(watch) => rest.wait(&mut ready, until, &[*watch], all_watched),
                 None => rest.wait(&mut ready, until, &[], all_watched),
             };
             if let Some(done) = got {
                 return done;
+            }
+            // A server may have spoilt its own notice and died: then only its lease tells.
+            if woken == Woken::TimedOut && is_vacant(&self.leases, RoleId::CONSUMER) {
+                self.watch = None;
             }
             self.ask_after_server();
             if until.is_over() && !self.is_over(id) {
