@@ -133,12 +133,6 @@ pub fn is_ours(name: &str) -> bool {
     Group::ALL.into_iter().any(|group| ours(group).contains(&name))
 }
 
-/// Whether a contender is the default of ours in some group.
-#[must_use]
-pub fn is_default(name: &str) -> bool {
-    Group::ALL.into_iter().any(|group| ours(group).first() == Some(&name))
-}
-
 /// What is measured beside the contenders and promises less than they do.
 pub const LIMITS: [&str; 9] = [
     "memcpy",

@@ -118,15 +118,12 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;")
 }
 
-/// Our variants are left out, all but the default.
-fn is_drawn(name: &str) -> bool {
-    peers::is_default(name) || !peers::is_ours(name)
-}
-
+/// Our variants are left out, all but the first that there is: the default, mostly.
 fn series(names: &[String], mut points: impl FnMut(&str) -> Vec<Option<f64>>) -> Vec<Series> {
-    let drawn = names.iter().filter(|name| is_drawn(name));
+    let first = names.iter().find(|name| peers::is_ours(name));
+    let drawn = names.iter().filter(|name| !peers::is_ours(name) || first == Some(name));
     let series =
-        drawn.map(|name| Series { name: name.clone(), points: points(name), ours: peers::is_default(name) });
+        drawn.map(|name| Series { name: name.clone(), points: points(name), ours: first == Some(name) });
     series.filter(|series| series.points.iter().any(Option::is_some)).collect()
 }
 

@@ -370,12 +370,13 @@ impl Record {
         if other.date != self.date {
             self.date = format!("{}, {}", self.date, other.date);
         }
-        let settings = [&self.settings.name, &other.settings.name];
         if self.settings.rounds != other.settings.rounds
             || self.settings.window_ms != other.settings.window_ms
         {
-            let [ours, theirs] = settings;
-            self.settings.name = format!("{ours} and {theirs} ({} rounds)", other.settings.rounds);
+            let theirs = format!(" and {} ({} rounds)", other.settings.name, other.settings.rounds);
+            if !self.settings.name.contains(&theirs) {
+                self.settings.name += &theirs;
+            }
         }
         let known: Vec<&str> = self.settings.options.lines().collect();
         let new: Vec<&str> = other.settings.options.lines().filter(|line| !known.contains(line)).collect();

@@ -94,8 +94,9 @@ pub const FIRST_SHARED: Metric = |sample| sample.measured.first_shared_bytes / 1
 pub const OWN: Metric = |sample| sample.measured.own_bytes / 1024.0;
 /// Memory between both sides for it, KiB.
 pub const SHARED: Metric = |sample| sample.measured.shared_bytes / 1024.0;
-/// All memory for a further channel, KiB.
-pub const PER_CHANNEL: Metric = |sample| OWN(sample) + SHARED(sample);
+/// All memory for a further channel, KiB; none where the kernel has the messages, which does not tell.
+pub const PER_CHANNEL: Metric =
+    |sample| if SHARED(sample) < 1.0 { f64::NAN } else { OWN(sample) + SHARED(sample) };
 /// 99th percentile over the round trip of one line.
 pub const P99_TO_LINE: Metric = |sample| sample.measured.p99_ns / sample.line();
 

@@ -19,9 +19,23 @@ const ATTEMPTS: u32 = 100;
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// Opens what lies under a name as its owner. What was left by others who are all gone, and cannot be used, is begun anew.
+/// One that is taken is tried again a few times: who leaves says so a moment before the role is free.
 pub(crate) fn own<R>(
     options: &Options,
     open: impl Fn(&Options) -> Result<(bool, Result<R, OpenError>), OpenError>,
+) -> Result<R, OpenError> {
+    for _ in 0..3 {
+        match own_now(options, &open) {
+            Err(OpenError::Taken { .. }) => std::thread::sleep(PAUSE),
+            done => return done,
+        }
+    }
+    own_now(options, &open)
+}
+
+fn own_now<R>(
+    options: &Options,
+    open: &impl Fn(&Options) -> Result<(bool, Result<R, OpenError>), OpenError>,
 ) -> Result<R, OpenError> {
     match open(options)? {
         // Nobody is there whom it could serve, and a role that somebody takes at this moment is no fault of the memory.

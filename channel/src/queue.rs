@@ -81,6 +81,8 @@ pub(crate) trait Outlet {
     fn reclaim(&mut self, leases: &SegmentLeases);
     /// A sender that was taken out of use since this was last asked.
     fn take_corrupt(&mut self) -> Option<Corrupt>;
+    /// Gives the queue back: the role is free.
+    fn close(&mut self);
     /// Forgets the queue without giving anything back.
     fn abandon(&mut self);
     /// What to tell the senders and the next receiver, where the queue itself does not: asked for before each wait, and after

@@ -26,7 +26,6 @@ pub(crate) const RECEIVER: u32 = crate::company::OWNER;
 
 #[derive(Debug)]
 pub(crate) struct ReceiveEnd<O: Outlet> {
-    // In this order: the role is free before those who wait are told.
     pub(crate) outlet: O,
     rest: Option<Rest>,
     /// A sender that was found to be out of use, not yet told.
@@ -382,8 +381,10 @@ impl<O: Outlet> Drop for ReceiveEnd<O> {
         }
         self.outlet.release();
         self.tell();
-        // Says that nobody receives any more; then whoever waits for room is woken to see it.
+        // Says that nobody receives any more, as long as the role is ours; then it is free; then whoever waits for room is
+        // woken to see it, and may want it.
         self.rest = None;
+        self.outlet.close();
         self.company.call_all();
     }
 }

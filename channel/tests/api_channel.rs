@@ -373,3 +373,26 @@ fn what_cannot_be_is_said() {
     let huge = Options::new().capacity(usize::MAX).channel::<u64>();
     assert!(matches!(huge, Err(OpenError::Options { .. })), "{huge:?}");
 }
+
+/// Who is told that the receiver is gone can be the next one at once.
+#[test]
+fn the_role_of_a_receiver_is_free_when_its_end_is_told() {
+    for kind in [Kind::Lanes, Kind::Ordered, Kind::Single] {
+        let place = tempfile::tempdir().unwrap();
+        let options = Options::new().directory(place.path().join("segments")).capacity(2).kind(kind);
+        let mut rx = options.receiver::<u64>("test").unwrap();
+        for _ in 0..50 {
+            let mut tx = options.sender::<u64>("test").unwrap();
+            rx = std::thread::scope(|scope| {
+                let successor = scope.spawn(|| {
+                    // Asleep or not, as it comes.
+                    while tx.send(1).is_ok() {}
+                    options.receiver::<u64>("test")
+                });
+                std::thread::sleep(Duration::from_micros(200));
+                drop(rx);
+                successor.join().unwrap().unwrap()
+            });
+        }
+    }
+}

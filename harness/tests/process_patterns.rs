@@ -7,7 +7,19 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-const PATTERNS: [&str; 5] = ["channel", "channel-bytes", "publish", "publish-lossy", "request"];
+const PATTERNS: [&str; 8] = [
+    "channel",
+    "channel-bytes",
+    "channel-ordered",
+    "channel-single",
+    "channel-async",
+    "publish",
+    "publish-lossy",
+    "request",
+];
+
+/// What a death may take to be told, in the median: 0.2 ms where nothing else runs.
+const TOLD_US: u64 = 50_000;
 
 fn harness(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tidewire-harness"));
@@ -39,13 +51,15 @@ fn text<'r>(row: &'r Value, name: &str) -> &'r str {
 
 #[test]
 fn every_pattern_streams_and_outlives_deaths() {
-    let output = of_patterns(&PATTERNS, &["--seconds", "4"]);
+    let output = of_patterns(&PATTERNS, &["--seconds", "6"]);
     let rows = rows(&output);
     assert!(output.status.success(), "{rows:?}\n{}", said(&output));
     assert_eq!(said(&output), "");
     let keys: Vec<_> = rows.iter().map(|row| (text(row, "structure"), text(row, "mode"))).collect();
     for pattern in PATTERNS {
-        assert!(keys.contains(&(pattern, "stream")) && keys.contains(&(pattern, "killed")), "{keys:?}");
+        assert!(keys.contains(&(pattern, "stream")), "{keys:?}");
+        // Without the one sender there is nobody who could go on.
+        assert_eq!(keys.contains(&(pattern, "killed")), pattern != "channel-single", "{keys:?}");
     }
     for row in &rows {
         assert_eq!(row["verified"], true, "{row}");
@@ -55,9 +69,10 @@ fn every_pattern_streams_and_outlives_deaths() {
         assert!(number(row, "received") > 0, "{row}");
         let (received, sent) = (number(row, "received"), number(row, "sent"));
         if text(row, "mode") == "killed" {
-            // The owner and another one, at least; of those who were told, all at once.
+            // The owner and another one, at least; of those who were told, half at once.
             assert!(number(row, "kills") >= 2 && number(row, "stops") >= 2, "{row}");
-            assert!(number(row, "told_us") < 1_000_000, "{row}");
+            assert!(number(row, "told_p50_us") < TOLD_US, "{row}");
+            assert!(number(row, "told_us") >= number(row, "told_p50_us"), "{row}");
         } else {
             let takers = number(row, "takers");
             assert_eq!(received + number(row, "missed"), sent * takers, "{row}");

@@ -39,7 +39,7 @@
 //!
 //! | part | who can write it |
 //! |---|---|
-//! | header and shape | the creator, until it sends the parts; then nobody but it |
+//! | header and shape | the creator |
 //! | consumer, quarantined | the consumer |
 //! | attached, registry | everybody who attaches |
 //! | of lane i: the page of the tail | the process that made it: producer i |
@@ -49,9 +49,10 @@
 //! A lane is given only to a process that can write its tail, the consumer's role only to one that can write all heads.
 //! What cannot have one writer is what several processes move by compare-exchange: the owner words of the registry, whose
 //! next value is written by whoever takes the lane, frees it, or proves that its owner is dead, and the hints. A hostile
-//! process can by them hide a lane that the consumer has not seen yet, hold lanes, or suppress a bell. It cannot publish in
-//! another's lane, change what another has written, or free what another has published. Data is written by its producer
-//! and touched by the consumer. Whoever creates the queue makes all of the data, and can write it.
+//! process can by them hide a lane from the consumer while that is empty, hold lanes, or suppress a bell: what it can do
+//! is delay, for as long as it likes. It cannot publish in another's lane, change what another has written, or free what
+//! another has published. Data is written by its producer and touched by the consumer. Whoever creates the queue makes
+//! all of the data, and can write it.
 //!
 //! A sealed part has one writer for ever, so a lane's process is the only one that the lane ever has: it may detach and
 //! attach again, but of a dead process the lane stays unused (what it published is still delivered). For the same reason

@@ -130,13 +130,17 @@ fn a_kill_is_noticed_at_once_however_large_the_process() {
         let _kept = std::hint::black_box(&memory);
         sleep_for_ever();
     }
-    for (role, kills) in [("small", 21), ("large", 9)] {
-        let mut all: Vec<_> = (0..kills).map(|_| latency(test, role)).collect();
-        all.sort();
-        let median = all[all.len() / 2];
-        println!("{role}: median {median:?}, {:?} to {:?}", all[0], all[all.len() - 1]);
-        // The teardown of a gibibyte takes some 70 ms by itself; a busy machine takes its time too.
-        assert!(median < Duration::from_millis(30), "{role}: {all:?}");
+    for (role, kills) in [("small", 11), ("large", 5)] {
+        // A busy machine can make one series late. The teardown of a gibibyte takes some 70 ms by itself: a waiter that is
+        // told behind it is late in each of them.
+        let told_at_once = (0..5).any(|_| {
+            let mut all: Vec<_> = (0..kills).map(|_| latency(test, role)).collect();
+            all.sort();
+            let median = all[all.len() / 2];
+            println!("{role}: median {median:?}, {:?} to {:?}", all[0], all[all.len() - 1]);
+            median < Duration::from_millis(1)
+        });
+        assert!(told_at_once, "{role}: not told within a millisecond, in any of five series");
     }
 }
 

@@ -394,7 +394,7 @@ pub fn in_place<L: Layer, const W: usize>(board: &Board, plan: &Plan, mode: Mode
                         return Ok(());
                     }
                     // One that is not whole is answered by another number, which its sender finds wrong.
-                    send(&mut to, &mut [0], number ^ torn)?;
+                    send(&mut to, &mut [0], if torn == 0 { number } else { !number })?;
                 }
             })
         },

@@ -35,7 +35,7 @@ pub struct Publisher<T: Message> {
     company: Company,
     overflow: Overflow,
     leases: Arc<SegmentLeases>,
-    _owner: SegmentLease,
+    owner: Option<SegmentLease>,
     _presence: Option<Presence>,
     segment: Segment,
     leaving: Leaving,
@@ -63,7 +63,7 @@ impl<T: Message> Publisher<T> {
             company,
             overflow,
             leases,
-            _owner: owner,
+            owner: Some(owner),
             _presence: presence,
             segment,
             leaving,
@@ -257,14 +257,16 @@ impl<T: Message> Drop for Publisher<T> {
     #[expect(clippy::mem_forget, reason = "in a fork child nothing of the parent's may be given back")]
     fn drop(&mut self) {
         if self.mark.is_forked_child() {
-            std::mem::forget((self.writer.take(), self.rest.take()));
+            std::mem::forget((self.writer.take(), self.rest.take(), self.owner.take()));
             self.company.abandon();
             self.leaving.keep = true;
             return;
         }
         self.writer = None;
-        // Says that nobody publishes any more; then whoever waits is woken to see it.
+        // Says that nobody publishes any more, as long as the role is ours; then it is free; then whoever waits is woken to
+        // see it, and may want it.
         self.rest = None;
+        self.owner = None;
         self.company.call_all();
     }
 }

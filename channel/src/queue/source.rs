@@ -337,6 +337,10 @@ impl<T: Message> Outlet for Source<T> {
         }
     }
 
+    fn close(&mut self) {
+        *self = Self::Abandoned;
+    }
+
     #[expect(clippy::mem_forget, reason = "that nothing is given back is what is wanted")]
     fn abandon(&mut self) {
         std::mem::forget(std::mem::replace(self, Self::Abandoned));

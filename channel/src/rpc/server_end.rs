@@ -153,6 +153,8 @@ impl Drop for ServerEnd {
         // needs the lease of the queue, finds the ways to the clients free.
         self.desk.close();
         self.rest = None;
+        // Free before anybody is told: who hears of it may want it.
+        self.queue = None;
         self.desk.wake_all();
     }
 }

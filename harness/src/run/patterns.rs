@@ -4,6 +4,9 @@
 //! | pattern | gives | takes | what must hold |
 //! |---|---|---|---|
 //! | `channel`, `channel-bytes` | senders | one receiver | all of each sender, once, in order |
+//! | `channel-ordered` | senders | one receiver | the same; the order over all senders is not looked at here |
+//! | `channel-single` | one sender | one receiver | the same |
+//! | `channel-async` | senders | one receiver | the same, with futures on both sides |
 //! | `publish` | one publisher, who waits | subscribers | all, for each |
 //! | `publish-lossy` | one publisher, who does not wait | subscribers, one of them slow | what did not come was told as missed, exactly |
 //! | `request` | clients | one server | all of each client, in order, and to each question its own answer |
@@ -28,6 +31,7 @@ use super::pin::Cores;
 use super::plan::Fault;
 use crate::cells::crew::Child;
 
+mod awaited;
 mod board;
 mod ends;
 mod life;
@@ -66,7 +70,16 @@ const fn killed(structure: &'static str, pattern: Pattern, givers: usize, takers
 
 const KILLED: &str = "killed";
 /// The names that can be asked for.
-pub(super) const STRUCTURES: [&str; 5] = ["channel", "channel-bytes", "publish", "publish-lossy", "request"];
+pub(super) const STRUCTURES: [&str; 8] = [
+    "channel",
+    "channel-bytes",
+    "channel-ordered",
+    "channel-single",
+    "channel-async",
+    "publish",
+    "publish-lossy",
+    "request",
+];
 
 /// The rows.
 pub(super) const SUBJECTS: &[Subject] = &[
@@ -75,6 +88,12 @@ pub(super) const SUBJECTS: &[Subject] = &[
     killed("channel", Pattern::Channel, 3, 1),
     subject("channel-bytes", Pattern::Bytes, 2, 1),
     killed("channel-bytes", Pattern::Bytes, 2, 1),
+    subject("channel-ordered", Pattern::Ordered, 3, 1),
+    killed("channel-ordered", Pattern::Ordered, 3, 1),
+    subject("channel-single", Pattern::Single, 1, 1),
+    subject("channel-async", Pattern::Async, 1, 1),
+    subject("channel-async", Pattern::Async, 3, 1),
+    killed("channel-async", Pattern::Async, 3, 1),
     subject("publish", Pattern::Publish, 1, 2),
     killed("publish", Pattern::Publish, 1, 2),
     subject("publish-lossy", Pattern::PublishLossy, 1, 2),
@@ -264,7 +283,7 @@ impl Round {
                 }
                 told => {
                     let took = told.saturating_sub(killed_at) / 1000;
-                    row.told_us = Some(row.told_us.unwrap_or(0).max(took));
+                    row.told.push(took);
                 }
             }
         }

@@ -22,6 +22,7 @@ mod deaths;
 mod forks;
 mod headers;
 mod hostile;
+mod leftovers;
 mod room;
 mod stops;
 mod waits;

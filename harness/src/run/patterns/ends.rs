@@ -80,7 +80,7 @@ pub(super) trait Take {
     }
 }
 
-fn make(name: u64, torn: bool) -> Message {
+pub(super) fn make(name: u64, torn: bool) -> Message {
     let mut words = message::make(name);
     if torn {
         message::tear(&mut words, name);
@@ -88,7 +88,7 @@ fn make(name: u64, torn: bool) -> Message {
     words
 }
 
-fn see(oracle: &mut Oracle, words: &Message) -> Taken {
+pub(super) fn see(oracle: &mut Oracle, words: &Message) -> Taken {
     let [first, ..] = words;
     oracle.see_as(*first, |name| is(words, name));
     Taken::Got(size_of::<Message>() as u64)

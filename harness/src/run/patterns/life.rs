@@ -5,8 +5,9 @@ use std::thread::{sleep, yield_now};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use tidewire::{Kind, Options, Overflow};
+use tidewire::{Kind, Options, Overflow, Receiver};
 
+use super::awaited::Awaited;
 use super::board::{Board, Seat, Word};
 use super::ends::{Asking, BytesGiver, BytesTaker, Give, Given, Message, Take, Taken};
 use crate::report::complain;
@@ -27,6 +28,12 @@ const NAP: (u64, Duration) = (8192, Duration::from_millis(1));
 pub(super) enum Pattern {
     /// Of a plain type, over a lane for each sender.
     Channel,
+    /// In one order over all senders.
+    Ordered,
+    /// Over nothing but a ring.
+    Single,
+    /// As `Channel`, with futures.
+    Async,
     Bytes,
     /// The publisher waits for the slowest.
     Publish,
@@ -64,7 +71,9 @@ impl Pattern {
     pub(super) fn owner(self) -> Who {
         match self {
             Self::Publish | Self::PublishLossy => Who::Giver(0),
-            Self::Channel | Self::Bytes | Self::Request => Who::Taker(0),
+            Self::Channel | Self::Ordered | Self::Single | Self::Async | Self::Bytes | Self::Request => {
+                Who::Taker(0)
+            }
         }
     }
 }
@@ -116,7 +125,10 @@ impl Job {
     fn give(&self, number: usize) -> Result<()> {
         let Self { options, patience, .. } = self;
         match self.pattern {
-            Pattern::Channel => self.give_with(number, options.sender_in::<Message>(NAME, *patience)?),
+            Pattern::Channel | Pattern::Ordered | Pattern::Single => {
+                self.give_with(number, options.sender_in::<Message>(NAME, *patience)?)
+            }
+            Pattern::Async => self.give_with(number, Awaited(options.sender_in::<Message>(NAME, *patience)?)),
             Pattern::Bytes => self.give_with(number, BytesGiver(options.bytes_sender_in(NAME, *patience)?)),
             Pattern::Publish => {
                 let options = options.clone().overflow(Overflow::Block);
@@ -132,9 +144,10 @@ impl Job {
     fn take(&self, number: usize) -> Result<()> {
         let Self { options, patience, .. } = self;
         match self.pattern {
-            Pattern::Channel => {
-                self.take_with(number, options.clone().kind(Kind::Lanes).receiver::<Message>(NAME)?)
-            }
+            Pattern::Channel => self.take_with(number, self.receiver(Kind::Lanes)?),
+            Pattern::Ordered => self.take_with(number, self.receiver(Kind::Ordered)?),
+            Pattern::Single => self.take_with(number, self.receiver(Kind::Single)?),
+            Pattern::Async => self.take_with(number, Awaited(self.receiver(Kind::Lanes)?)),
             Pattern::Bytes => {
                 let end = options.bytes_receiver(NAME)?;
                 self.take_with(number, BytesTaker { end, buffer: Vec::new() })
@@ -144,6 +157,10 @@ impl Job {
             }
             Pattern::Request => self.take_with(number, options.server::<Message, Message>(NAME)?),
         }
+    }
+
+    fn receiver(&self, kind: Kind) -> Result<Receiver<Message>> {
+        Ok(self.options.clone().kind(kind).receiver(NAME)?)
     }
 
     /// Says that this process is there, and waits for the order to begin.

@@ -38,8 +38,12 @@ pub(crate) struct PatternRow {
     pub(crate) rtt_p999_ns: Option<u64>,
     /// From a kill until the last one was told, at most.
     pub(crate) told_us: Option<u64>,
+    /// The median of all who were told: what a busy machine does to one of them is not the pattern's.
+    pub(crate) told_p50_us: Option<u64>,
     pub(crate) verified: bool,
     pub(crate) seed: u64,
+    #[serde(skip)]
+    pub(super) told: Vec<u64>,
     #[serde(skip)]
     pub(super) bytes: u64,
     /// What was wrong, for people.
@@ -51,6 +55,9 @@ impl PatternRow {
     /// Judges what was counted.
     pub(super) fn judge(&mut self) {
         self.payload_bytes = (self.bytes + self.received / 2).checked_div(self.received).unwrap_or(0);
+        self.told.sort_unstable();
+        (self.told_us, self.told_p50_us) =
+            (self.told.last().copied(), self.told.get(self.told.len() / 2).copied());
         let faults = [self.lost, self.duplicated, self.reordered, self.torn, self.untold];
         if faults != [0; 5] {
             let [lost, duplicated, reordered, torn, untold] = faults;
@@ -72,7 +79,7 @@ impl PatternRow {
 
 impl Row for PatternRow {
     const COLUMNS: &'static [(&'static str, i16)] = &[
-        ("structure", -13),
+        ("structure", -15),
         ("bytes", 5),
         ("mode", -8),
         ("givers", 6),
@@ -93,6 +100,7 @@ impl Row for PatternRow {
         ("p99 ns", 8),
         ("p99.9 ns", 8),
         ("told us", 7),
+        ("max us", 7),
         ("verified", -8),
     ];
 
@@ -119,6 +127,7 @@ impl Row for PatternRow {
             number(self.rtt_p50_ns),
             number(self.rtt_p99_ns),
             number(self.rtt_p999_ns),
+            number(self.told_p50_us),
             number(self.told_us),
             if self.verified { "yes" } else { "NO" }.to_owned(),
         ]
