@@ -63,7 +63,8 @@ impl<T: Message> Sender<T> {
     ///
     /// # Errors
     /// [`SendError::Disconnected`] if nobody is there to receive, or goes while this waits; [`SendError::Full`] if the
-    /// channel rejects.
+    /// channel rejects. That a receiver was killed is found out when there is no room: what was sent until then waits for
+    /// the next receiver.
     #[inline]
     pub fn send(&mut self, value: T) -> Result<(), SendError<T>> {
         if self.sends_at_once(&value) {
