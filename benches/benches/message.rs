@@ -1,10 +1,11 @@
 //! The message layer between the threads of one process: messages one way and there and back, publications, the latest
 //! value, requests. Between processes, side by side with others: `cargo run --release -p tidewire-benches`.
 //!
-//! Each measured number of messages goes through fresh ends, from a thread that is started before the clock.
+//! Each measured number of messages goes through fresh ends, from a thread that is started before the clock. Whoever
+//! waits looks a few times and then yields its core: the machine may be busy.
 #![expect(missing_docs, reason = "the function that the macro makes cannot be documented")]
 
-use std::hint::{black_box, spin_loop};
+use std::hint::black_box;
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use crossbeam_channel::{Receiver as PeerReceiver, Sender as PeerSender};
 use tidewire::{Kind, Options, Overflow, Receiver, Sender, SubscribeError, TryRecvError, Wait};
+use tidewire_benches::crowd::Patience;
 
 /// Messages that each of criterion's iterations moves: the start of a thread shall not be seen.
 const MESSAGES: u64 = 4096;
@@ -34,7 +36,7 @@ struct Published;
 struct Crossbeam;
 
 fn channel<const W: usize>(kind: Kind) -> (Sender<[u64; W]>, Receiver<[u64; W]>) {
-    let options = Options::new().kind(kind).wait(Wait::Spin).capacity(CAPACITY).senders(4);
+    let options = Options::new().kind(kind).wait(Wait::Yield).capacity(CAPACITY).senders(4);
     options.channel().expect("a channel of the usual size")
 }
 
@@ -85,7 +87,7 @@ impl Channel for Published {
     type Rx<const W: usize> = tidewire::Subscriber<[u64; W]>;
 
     fn make<const W: usize>() -> (Self::Tx<W>, Self::Rx<W>) {
-        let options = Options::new().overflow(Overflow::Block).wait(Wait::Spin).capacity(CAPACITY);
+        let options = Options::new().overflow(Overflow::Block).wait(Wait::Yield).capacity(CAPACITY);
         options.publish().expect("a publication of the usual size")
     }
 
@@ -136,18 +138,26 @@ fn stream<C: Channel, const W: usize>(iterations: u64) -> Duration {
             }
         });
         start.wait();
-        let (mut buffer, mut received) = ([0; W], 0);
+        let (mut buffer, mut patience, mut received) = ([0; W], Patience::default(), 0);
         let began = Instant::now();
         while received < messages {
             if C::receive(&mut rx, &mut buffer) {
                 assert_eq!(black_box(&buffer)[0], received, "the wrong message came");
                 received += 1;
+                patience.reset();
             } else {
-                spin_loop();
+                patience.wait();
             }
         }
         began.elapsed()
     })
+}
+
+fn await_one<C: Channel, const W: usize>(rx: &mut C::Rx<W>, buffer: &mut [u64; W]) {
+    let mut patience = Patience::default();
+    while !C::receive(rx, buffer) {
+        patience.wait();
+    }
 }
 
 /// A message there and its echo back, one after the other.
@@ -159,9 +169,7 @@ fn round_trips<C: Channel, const W: usize>(iterations: u64) -> Duration {
             let mut buffer = [0; W];
             start.wait();
             for _ in 0..iterations {
-                while !C::receive(&mut from, &mut buffer) {
-                    spin_loop();
-                }
+                await_one::<C, W>(&mut from, &mut buffer);
                 C::send(&mut to, &buffer);
             }
         });
@@ -170,9 +178,7 @@ fn round_trips<C: Channel, const W: usize>(iterations: u64) -> Duration {
         let began = Instant::now();
         for number in 0..iterations {
             C::send(&mut there, &[number; W]);
-            while !C::receive(&mut back, &mut buffer) {
-                spin_loop();
-            }
+            await_one::<C, W>(&mut back, &mut buffer);
             assert_eq!(buffer, [number; W], "the wrong echo came");
         }
         began.elapsed()
@@ -214,21 +220,22 @@ fn loads<const W: usize>(iterations: u64) -> Duration {
 
 /// Requests, each of which waits for its reply.
 fn calls<const W: usize>(iterations: u64) -> Duration {
-    let options = Options::new().wait(Wait::Spin);
+    let options = Options::new().wait(Wait::Yield);
     let (client, mut server) = options.service::<[u64; W], [u64; W]>().expect("a service of the usual size");
     let start = Barrier::new(2);
     thread::scope(|scope| {
         scope.spawn(|| {
             start.wait();
-            let mut served = 0;
+            let (mut served, mut patience) = (0, Patience::default());
             while served < iterations {
                 match server.try_recv() {
                     Ok(request) => {
                         let reply = request.value().map(|word| !word);
                         request.reply(reply).expect("the client waits");
                         served += 1;
+                        patience.reset();
                     }
-                    Err(TryRecvError::Empty) => spin_loop(),
+                    Err(TryRecvError::Empty) => patience.wait(),
                     Err(error) => panic!("{error}"),
                 }
             }

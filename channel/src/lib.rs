@@ -40,8 +40,12 @@
 //! [`Options::sender_in`] and its like wait until somebody is there to join. Without names, for threads, or for
 //! memory that is handed over: [`channel`], [`service`], [`Options::publish`], [`Options::memory`].
 //!
+//! Large messages need not be moved about: [`Sender::reserve`] and [`BytesSender::reserve`] write them where they are read,
+//! [`Receiver::read_chunk`] and [`BytesReceiver::read`] read them where they lie; [`Options::trusted`] says when that is lent
+//! rather than copied.
+//!
 //! To wait for several ends, timers or descriptors: [`Select`]. In async code, of any runtime: [`Receiver::recv_async`],
-//! [`Sender::send_async`]. As files are read and written: [`StreamReader`], [`StreamWriter`]. What there is and who is
+//! [`Sender::send_async`], [`Client::call_async`]. As files are read and written: [`StreamReader`], [`StreamWriter`]. What there is and who is
 //! there: [`list()`], [`inspect`]; what is left of the dead: [`clean`].
 //!
 //! # Guarantees

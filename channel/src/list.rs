@@ -5,12 +5,12 @@ mod report;
 
 use tidewire_shm::bell::Roster;
 use tidewire_shm::{
-    CleanMode, Composite, DeathWatch, FoundSegment, Header, Liveness, NoticeAddress, Segment, SegmentLeases,
-    Tenancy, Untrusted, Verdict,
+    CleanMode, Composite, DeathWatch, FoundSegment, Header, Liveness, NoticeAddress, Region, Segment,
+    SegmentLeases, Tenancy, Untrusted, Verdict,
 };
 
 use crate::error::OpenError;
-use crate::options::Options;
+use crate::options::{Kind, Options};
 use crate::send::{DROPPED, WAITED};
 use crate::typed::chosen;
 
@@ -44,9 +44,9 @@ pub fn list() -> Result<Vec<Entry>, OpenError> {
     Options::new().list()
 }
 
-/// Looks at what lies under a name. Guarantees are those of [`list`]. How much is queued is not seen from outside: a receiver
-/// [tells](crate::Receiver::senders), and so does a [sender](crate::Sender::len); so does a reader of a latest value its
-/// [version](crate::Reader::version).
+/// Looks at what lies under a name. Guarantees are those of [`list`]. How many bytes are queued is told of channels of bytes and
+/// of requests. Of messages of one type it is not seen from outside: a receiver [tells](crate::Receiver::senders), and so does
+/// a [sender](crate::Sender::len); so does a reader of a latest value its [version](crate::Reader::version).
 ///
 /// # Errors
 /// [`OpenError::NotFound`], else as [`list`].
@@ -144,14 +144,26 @@ impl Options {
         report.entry.message = shown(&found.text);
         let mut parts = parts.into_iter();
         let Some(region) = parts.next() else { return Ok(()) };
+        let mut depths = Vec::new();
         if matches!(report.entry.pattern, Pattern::Channel | Pattern::Bytes) {
             let (kind, overflow) = chosen(&found.numbers)?;
             (report.kind, report.overflow) = (Some(kind), Some(overflow));
-            let queue = parts.next().and_then(|queue| Header::inspect(&queue).ok());
-            report.capacity = queue.map(|queue| queue.capacity);
+            if let Some(queue) = parts.next() {
+                report.capacity = Header::inspect(&queue).ok().map(|queue| queue.capacity);
+                if report.entry.pattern == Pattern::Bytes {
+                    depths = queued(kind, queue);
+                }
+            }
+        } else if report.entry.pattern == Pattern::Requests
+            && let Some(requests) = parts.next()
+        {
+            depths = queued(Kind::Lanes, requests);
         }
         // Each entry takes a line, and so does what stands before them; the last page may have room for more.
-        let room = u32::try_from(region.len() / 128).unwrap_or(0).saturating_sub(1).min(tidewire_shm::bell::ROSTER_MAX);
+        let room = u32::try_from(region.len() / 128)
+            .unwrap_or(0)
+            .saturating_sub(1)
+            .min(tidewire_shm::bell::ROSTER_MAX);
         let entries = match report.entry.pattern {
             Pattern::Latest => 1,
             _ => {
@@ -163,9 +175,33 @@ impl Options {
         let roster = Roster::open(region, entries)?;
         let leases = segment.leases()?;
         report.peers = (0..entries).filter_map(|i| peer(report.entry.pattern, &roster, &leases, i)).collect();
+        for peer in report.peers.iter_mut().filter(|peer| matches!(peer.role, "sender" | "client")) {
+            let depth = depths.iter().find(|(lane, _)| *lane == peer.number);
+            peer.queued = depth.map(|(_, depth)| *depth);
+        }
         let here = report.peers.iter().filter(|peer| peer.standing == Standing::Here);
         report.entry.here = here.count();
         Ok(())
+    }
+}
+
+/// Bytes that each sender has in a queue of records; nothing of one that cannot be.
+fn queued(kind: Kind, queue: Region<Untrusted>) -> Vec<(u32, u64)> {
+    use tidewire_mpsc::{LaneStats, bytes, ordered};
+
+    let depth = |lane: LaneStats| (lane.lane, lane.depth);
+    match kind {
+        Kind::Lanes => {
+            bytes::Queue::open(queue, 0).map_or_else(|_| Vec::new(), |q| q.lanes().map(depth).collect())
+        }
+        Kind::Ordered => {
+            let queue = ordered::bytes::Queue::open(queue, 0);
+            queue.map_or_else(|_| Vec::new(), |queue| queue.lanes().map(depth).collect())
+        }
+        Kind::Single => {
+            let ring = tidewire_ring::bytes::Ring::open(queue, 0);
+            ring.map_or_else(|_| Vec::new(), |ring| vec![(0, ring.stats().depth)])
+        }
     }
 }
 
@@ -197,6 +233,7 @@ fn peer(pattern: Pattern, roster: &Roster<Untrusted>, leases: &SegmentLeases, in
         generation: said.generation,
         dropped: count(DROPPED),
         waited: count(WAITED),
+        queued: None,
     })
 }
 

@@ -194,3 +194,48 @@ fn a_file_that_is_no_segment_is_refused_with_the_reason() {
     assert!(matches!(&note.usage, Usage::Refused(reason) if reason.contains("expected")), "{note:?}");
     assert!(note.to_string().contains("refused"));
 }
+
+#[test]
+fn a_report_tells_how_much_is_queued_without_writing() {
+    let (place, options) = in_a_directory();
+    for (kind, name) in [(Kind::Lanes, "lanes"), (Kind::Ordered, "ordered"), (Kind::Single, "single")] {
+        let chosen = options.clone().kind(kind).capacity(1024).senders(2);
+        let mut rx = chosen.bytes_receiver(name).unwrap();
+        let mut tx = options.bytes_sender(name).unwrap();
+        let path = place.path().join("segments").join(name);
+        let queued = || {
+            let before = fs::read(&path).unwrap();
+            let report = options.inspect(name).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), before, "nothing is written");
+            let senders: Vec<_> = report.peers.iter().filter(|peer| peer.role == "sender").collect();
+            assert_eq!(senders.len(), 1);
+            let text = report.to_string();
+            let queued = senders.first().unwrap().queued.unwrap();
+            assert!(text.contains(&format!("queued {queued} bytes")), "{text}");
+            queued
+        };
+        assert_eq!(queued(), 0, "{kind:?}");
+        tx.send(&[7; 40]).unwrap();
+        let one = queued();
+        assert!((40..100).contains(&one), "{kind:?}: {one}");
+        tx.send(&[7; 40]).unwrap();
+        assert_eq!(queued(), 2 * one, "{kind:?}");
+        assert_eq!(rx.drain().count(), 2);
+        // A look that finds nothing gives the room back.
+        assert!(rx.try_recv().is_err());
+        assert_eq!(queued(), 0, "{kind:?}");
+    }
+    let mut server = options.server::<u64, u64>("asked").unwrap();
+    let client = options.client::<u64, u64>("asked").unwrap();
+    let queued =
+        || options.inspect("asked").unwrap().peers.iter().map(|peer| peer.queued).collect::<Vec<_>>();
+    assert_eq!(queued(), [None, Some(0)]);
+    let pending = client.start(1).unwrap();
+    assert!(queued().last().unwrap().unwrap() >= 24);
+    let request = server.recv().unwrap();
+    request.reply(2).unwrap();
+    assert_eq!(pending.wait(), Ok(2));
+    let _rx = options.receiver::<u64>("typed").unwrap();
+    let _tx = options.sender::<u64>("typed").unwrap();
+    assert!(options.inspect("typed").unwrap().peers.iter().all(|peer| peer.queued.is_none()));
+}

@@ -31,9 +31,16 @@ fn example(name: &str) -> PathBuf {
             "debug" => "dev",
             other => other,
         };
-        let features = if cfg!(feature = "serde") { "serde" } else { "" };
+        // Those that this test was built with: with others all would be built anew.
+        let chosen = [
+            (cfg!(feature = "futures"), "futures"),
+            (cfg!(feature = "serde"), "serde"),
+            (cfg!(feature = "smol"), "smol"),
+            (cfg!(feature = "tokio"), "tokio"),
+        ];
+        let features: Vec<_> = chosen.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
         let output = Command::new(env!("CARGO"))
-            .args(["build", "--quiet", "--examples", "--profile", profile, "--features", features])
+            .args(["build", "--quiet", "--examples", "--profile", profile, "--features", &features.join(",")])
             .args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"), "--target-dir"])
             .arg(built.parent().unwrap())
             .output()
@@ -376,5 +383,20 @@ fn examples_say_how_they_are_used() {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && errors.contains("expected: "), "{name}: {errors}");
         assert!(output.stdout.is_empty());
+    }
+}
+
+/// What it says about time depends on the machine; that each wake-up came, and was counted, does not.
+#[cfg(feature = "tokio")]
+#[test]
+fn async_wake_measures_all_three_ways() {
+    let output = Command::new(example("async_wake")).arg("20").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 3, "{text}");
+    for (line, way) in lines.iter().zip(["an eventfd", "a channel, by tokio", "a channel, by its own thread"])
+    {
+        assert!(line.starts_with(way) && line.contains("p50") && !line.contains(" 0.00 us"), "{text}");
     }
 }

@@ -20,6 +20,7 @@ use tidewire::{Kind, Options, Overflow, RecvTimeoutError, SendError, TryRecvErro
 const KINDS: [Kind; 3] = [Kind::Lanes, Kind::Ordered, Kind::Single];
 const LONG: Duration = Duration::from_secs(20);
 const CAPACITY: u64 = 64;
+type Frame = [u64; 8192];
 
 fn options(place: &Path) -> Options {
     Options::new().directory(place.join("segments")).capacity(CAPACITY as usize)
@@ -68,6 +69,20 @@ fn peer() {
                 assert!(message.iter().all(|word| *word == message[0]));
                 received += 1;
                 say(format!("{} {received} {}", message[0], rx.missed()));
+            }
+        }
+        // Writes large messages where they are read, until it is killed, and says what was sent.
+        "frames" => {
+            let options = options(place).kind(kind);
+            // SAFETY: all who have the memory are this program, and killed ones write nothing more.
+            let options = unsafe { options.trusted() };
+            let mut tx = options.sender_in::<Frame>("test", LONG).unwrap();
+            say("there");
+            for i in 0.. {
+                let Ok(mut frame) = tx.reserve() else { break };
+                frame.as_mut().expect("all are trusted").fill(i);
+                frame.commit().unwrap();
+                say(i);
             }
         }
         // Has a place, and a message written there.
@@ -200,6 +215,45 @@ fn a_receiver_of_what_is_overwritten_is_killed_and_the_next_goes_on_with_its_acc
         assert!(tx.is_connected());
         assert!(!matches!(tx.send([sent; 9]), Err(SendError::Full(_))));
         sent += 1;
+    }
+}
+
+#[test]
+fn large_messages_in_place_are_whole_or_not_there_wherever_their_sender_is_killed() {
+    for kind in KINDS {
+        let place = tempfile::tempdir().unwrap();
+        let options = options(place.path()).kind(kind).capacity(8).senders(2);
+        // SAFETY: all who have the memory are this program, and killed ones write nothing more.
+        let options = unsafe { options.trusted() };
+        let mut rx = options.receiver::<Frame>("test").unwrap();
+        for round in 0..6_u64 {
+            let mut sender = Peer::start(&format!("frames {kind:?}"), place.path());
+            assert_eq!(sender.hear().as_deref(), Some("there"));
+            let (mut next, mut said) = (0, None);
+            let begun = Instant::now();
+            loop {
+                match rx.read_chunk_timeout(4, LONG) {
+                    Ok(mut chunk) => {
+                        let (front, back) = chunk.as_slices().expect("all are trusted");
+                        for frame in front.iter().chain(back) {
+                            assert!(frame.iter().all(|word| *word == next), "{kind:?}: {next}");
+                            next += 1;
+                        }
+                        let all = chunk.len();
+                        chunk.release(all).unwrap();
+                    }
+                    Err(error) => break assert_eq!(error, RecvTimeoutError::Disconnected),
+                }
+                if next > 3 * round && begun.elapsed() > Duration::from_millis(3 * round) && said.is_none() {
+                    sender.kill();
+                    while let Some(more) = sender.hear() {
+                        said = Some(more.parse::<u64>().unwrap());
+                    }
+                    said.get_or_insert(0);
+                }
+            }
+            assert!(said.is_some_and(|said| next > said), "{kind:?}: {said:?} was sent, {next} is next");
+        }
     }
 }
 

@@ -197,7 +197,7 @@ mod tests {
         let planted = |script: &str| {
             let mut command = Command::new("sh");
             command.args(["-c", script]);
-            Layer { name: "planted", command, count: Count::One, company: Company::None }
+            Layer { name: "planted", command, count: Count::One, company: Company::Any }
         };
         let many = "i=0; while [ $i -lt 99 ]; do echo error: $i; i=$((i+1)); done";
         for (script, passes) in [(many.to_owned(), true), (format!("{many}; exit 1"), false)] {

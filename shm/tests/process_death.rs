@@ -130,17 +130,17 @@ fn a_kill_is_noticed_at_once_however_large_the_process() {
         let _kept = std::hint::black_box(&memory);
         sleep_for_ever();
     }
-    for (role, kills) in [("small", 11), ("large", 5)] {
-        // A busy machine can make one series late. The teardown of a gibibyte takes some 70 ms by itself: a waiter that is
-        // told behind it is late in each of them.
+    // A fraction of a millisecond, where nothing else runs. The teardown of a gibibyte takes some 70 ms by itself: a waiter
+    // that is told behind it is late in each series, a busy machine is so in some.
+    for (role, kills, at_most) in [("small", 11, 1), ("large", 5, 10)] {
         let told_at_once = (0..5).any(|_| {
             let mut all: Vec<_> = (0..kills).map(|_| latency(test, role)).collect();
             all.sort();
             let median = all[all.len() / 2];
             println!("{role}: median {median:?}, {:?} to {:?}", all[0], all[all.len() - 1]);
-            median < Duration::from_millis(1)
+            median <= Duration::from_millis(at_most)
         });
-        assert!(told_at_once, "{role}: not told within a millisecond, in any of five series");
+        assert!(told_at_once, "{role}: not told within {at_most} ms, in any of five series");
     }
 }
 

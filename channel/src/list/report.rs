@@ -167,15 +167,21 @@ pub struct Peer {
     pub dropped: u64,
     /// How often it waited for room; 0 for all but the senders of channels.
     pub waited: u64,
+    /// Bytes that it sent, or asked, and that take room: with what frames them, and with what was received last. `None` where
+    /// that is not seen from outside, as in a channel of messages of one type.
+    pub queued: Option<u64>,
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { role, number, standing, generation, dropped, waited, .. } = self;
+        let Self { role, number, standing, generation, dropped, waited, queued, .. } = self;
         let pid = self.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
         write!(f, "{role:<10} {number:>3} {standing:<7} pid {pid:>8} generation {generation:>5}")?;
         if *role == "sender" {
             write!(f, " dropped {dropped} waited {waited}")?;
+        }
+        if let Some(queued) = queued {
+            write!(f, " queued {queued} bytes")?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tidewire_shm::{CleanMode, RoleId, Segment, Tenancy, Verdict};
+use tidewire_shm::{CleanMode, Liveness as _, RoleId, Segment, Tenancy, Verdict};
 
 use crate::peers::{LONG, Peer, Place, alone, at, open, role, say};
 use crate::queues::{Kind, LANES, message, whole};
