@@ -44,9 +44,10 @@
 //! [`Receiver::read_chunk`] and [`BytesReceiver::read`] read them where they lie; [`Options::trusted`] says when that is lent
 //! rather than copied.
 //!
-//! To wait for several ends, timers or descriptors: [`Select`]. In async code, of any runtime: [`Receiver::recv_async`],
-//! [`Sender::send_async`], [`Client::call_async`]. As files are read and written: [`StreamReader`], [`StreamWriter`]. What there is and who is
-//! there: [`list()`], [`inspect`]; what is left of the dead: [`clean`].
+//! To wait for several ends, timers or descriptors: [`Select`]. In async code, of any runtime:
+//! [`Receiver::recv_async`], [`Sender::send_async`], [`Client::call_async`]. As files are read and written:
+//! [`StreamReader`], [`StreamWriter`]. What there is and who is there: [`list()`], [`inspect`]; what is left of the
+//! dead: [`clean`].
 //!
 //! # Guarantees
 //! - What was sent is received: once, whole, and per sender in order; [`Kind::Ordered`] gives one order over all senders. A sender

@@ -383,13 +383,13 @@ fn the_role_of_a_receiver_is_free_when_its_end_is_told() {
         let mut rx = options.receiver::<u64>("test").unwrap();
         for _ in 0..50 {
             let mut tx = options.sender::<u64>("test").unwrap();
-            rx = std::thread::scope(|scope| {
+            rx = thread::scope(|scope| {
                 let successor = scope.spawn(|| {
                     // Asleep or not, as it comes.
                     while tx.send(1).is_ok() {}
                     options.receiver::<u64>("test")
                 });
-                std::thread::sleep(Duration::from_micros(200));
+                thread::sleep(Duration::from_micros(200));
                 drop(rx);
                 successor.join().unwrap().unwrap()
             });

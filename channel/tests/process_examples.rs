@@ -293,6 +293,14 @@ fn ticker_tells_every_subscriber_exactly_what_it_missed() {
     assert!(tidewire::inspect(&name.0).is_err(), "nothing is left");
 }
 
+/// As the example has it.
+#[derive(Clone, Copy, tidewire::Message)]
+#[repr(C)]
+struct Tick {
+    number: u64,
+    price: f64,
+}
+
 #[test]
 fn ticker_outlives_subscribers_and_they_get_all_that_a_killed_publisher_published() {
     let name = Name::new("killed-ticks");
@@ -300,6 +308,9 @@ fn ticker_outlives_subscribers_and_they_get_all_that_a_killed_publisher_publishe
     let staying = Running::start("ticker", &["subscribe", &name.0]);
     let mut publishing = Running::start("ticker", &["publish", &name.0, "2", "1000000000000"]);
     wait_until("all three", || tidewire::inspect(&name.0).is_ok_and(|it| it.entry.here == 3));
+    // It waits for both before it begins.
+    let mut look = tidewire::Options::new().observer::<Tick>(&name.0).unwrap();
+    wait_until("a tick", || look.try_recv().is_ok());
     doomed.child().kill().unwrap();
     assert_eq!(doomed.end().status.signal(), Some(9));
     thread::sleep(Duration::from_millis(50));
