@@ -45,20 +45,29 @@ async fn many_tasks_of_one_runtime_wake_each_other() {
     }
 }
 
-/// Of a hundred messages, each after the receiver went to sleep, the median must not wait for the slice.
-fn assert_rung(recv: impl FnOnce(tidewire::Receiver<u64>) -> Vec<u64>) {
-    let (mut tx, rx) = channel::<u64>().unwrap();
-    let sender = thread::spawn(move || {
-        let start = Instant::now();
-        for i in 0..40 {
-            thread::sleep(Duration::from_millis(3));
-            tx.send(i).unwrap();
-        }
-        start
-    });
-    assert_eq!(recv(rx), (0..40).collect::<Vec<_>>());
-    let took = sender.join().unwrap().elapsed();
-    assert!(took < 20 * RUNG, "each message waits for a slice: {took:?}");
+/// Messages that come each after the receiver went to sleep must not wait for the slice. Where all processors are busy they
+/// may wait for anything, so one time of several is enough: without a ring none is in time.
+fn assert_rung(recv: impl Fn(tidewire::Receiver<u64>) -> Vec<u64>) {
+    let times: Vec<Duration> = (0..5)
+        .map(|_| {
+            let (mut tx, rx) = channel::<u64>().unwrap();
+            let sender = thread::spawn(move || {
+                let start = Instant::now();
+                for i in 0..40 {
+                    thread::sleep(Duration::from_millis(3));
+                    tx.send(i).unwrap();
+                }
+                // Until the last one was received: the sender leaves, which wakes, too.
+                while !tx.is_empty() && start.elapsed() < SOON {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                start.elapsed()
+            });
+            assert_eq!(recv(rx), (0..40).collect::<Vec<_>>());
+            sender.join().unwrap()
+        })
+        .collect();
+    assert!(times.iter().any(|took| *took < 8 * RUNG), "each message waits for a slice: {times:?}");
 }
 
 #[test]
