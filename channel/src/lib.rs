@@ -125,14 +125,16 @@ pub use futures::{Receiving, ReceivingBytes, Sending, SendingBytes, Subscribing}
 #[cfg(any(feature = "tokio", feature = "smol"))]
 pub use hosted::{Hosted, Hosting};
 pub use info::SenderInfo;
-pub use latest::{Changing, LoadError, Reader, Snapshot, StoreError, WaitError, Wake, Writer, reader, writer};
+pub use latest::{
+    Changing, LoadError, Reader, Snapshot, StoreError, WaitError, Wake, Writer, reader, writer,
+};
 pub use list::{Entry, Pattern, Peer, Report, Standing, Usage, clean, inspect, list};
 pub use message::{Difference, FieldLayout, Layout, Message};
 pub use options::{Kind, Options, Overflow, Wait};
 pub use publish::{Publisher, Subscriber, publisher, subscriber};
 pub use rpc::{
-    BytesClient, BytesPending, BytesRequest, BytesServer, CallId, Calling, CallingBytes, Client, Pending, Request,
-    Server, ServiceEnds, Serving, ServingBytes, client, server, service,
+    BytesClient, BytesPending, BytesRequest, BytesServer, CallId, Calling, CallingBytes, Client, Pending,
+    Request, Server, ServiceEnds, Serving, ServingBytes, client, server, service,
 };
 pub use select::{Descriptor, Endpoint, Select, Timer};
 #[cfg(feature = "serde")]
@@ -141,10 +143,10 @@ pub use stream::{StreamReader, StreamWriter};
 #[cfg(feature = "futures")]
 pub use stream_sink::{BytesMessages, Messages, Outgoing, OutgoingBytes, Published};
 pub use tidewire_derive::Message;
+pub use tidewire_ring::TooMany;
 pub use tidewire_seqlock::Corrupt as CorruptValue;
 pub use tidewire_shm as shm;
 pub use tidewire_shm::StalePolicy;
-pub use tidewire_ring::TooMany;
 pub use typed::{Chunk, Drain, Iter, Receiver, Reservation, Sender, channel, receiver, sender};
 
 /// For the code that the derive writes.

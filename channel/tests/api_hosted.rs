@@ -56,10 +56,11 @@ fn assert_rung(recv: impl Fn(tidewire::Receiver<u64>) -> Vec<u64>) {
                 for i in 0..40 {
                     thread::sleep(Duration::from_millis(3));
                     tx.send(i).unwrap();
-                }
-                // Until the last one was received: the sender leaves, which wakes, too.
-                while !tx.is_empty() && start.elapsed() < SOON {
-                    thread::sleep(Duration::from_millis(1));
+                    // Until it was received, and looked for the next one.
+                    let sent = Instant::now();
+                    while !tx.is_empty() && sent.elapsed() < SOON {
+                        thread::sleep(Duration::from_micros(100));
+                    }
                 }
                 start.elapsed()
             });

@@ -133,7 +133,14 @@ fn layers(root: &Path, budget: Budget) -> Result<Vec<Layer>> {
     let packages = LIBRARIES.map(|package| ["-p", package]).concat();
     let units = [
         &packages[..],
-        &["-p", "tidewire", "-p", "tidewire-derive", "--features", "tidewire/futures,tidewire/serde"],
+        &[
+            "-p",
+            "tidewire",
+            "-p",
+            "tidewire-derive",
+            "--features",
+            "tidewire/futures,tidewire/serde,tidewire/tokio,tidewire/smol",
+        ],
     ]
     .concat();
     let seconds = |n: u64| n.to_string();
