@@ -289,7 +289,7 @@ fn of_two_openers_of_a_stale_segment_one_adopts_it_first() {
 #[test]
 fn what_another_boot_left_is_never_adopted() {
     let place = private_place();
-    let here = Segment::anonymous(1).unwrap().region().origin().boot_id;
+    let here = create(place.path(), "another").region().origin().boot_id;
     let old =
         Segment::create_with(NAME, LEN, &options(place.path()), |region| header(&region, here ^ 1)).unwrap();
     let before = inode(&old);
