@@ -92,7 +92,7 @@ fn byte_values() {
         let stop = AtomicBool::new(false);
         let len = |version: u64| (version.wrapping_mul(7919) % (max as u64 + 1)) as usize;
         thread::scope(|scope| {
-            scope.spawn(|| {
+            let reading = scope.spawn(|| {
                 let mut buffer = vec![0; max];
                 let (mut last, mut reads) = (0, 0);
                 while reads < READS / 10 {
@@ -121,6 +121,8 @@ fn byte_values() {
                     break;
                 }
             }
+            // By name, here and below: the end of a scope is not seen by the thread sanitizer.
+            reading.join().unwrap();
         });
     }
 }
@@ -131,9 +133,9 @@ fn tables() {
     let table = Table::on_heap(2, |_| <[u64; 9]>::of(0)).unwrap();
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        for index in 0..2 {
+        let stop = &stop;
+        let writing = [0, 1].map(|index| {
             let mut writer = table.writer(index, &Unleased).unwrap();
-            let stop = &stop;
             scope.spawn(move || {
                 for version in 1.. {
                     writer.write(&Value::of(version));
@@ -141,8 +143,8 @@ fn tables() {
                         break;
                     }
                 }
-            });
-        }
+            })
+        });
         let mut readers = [0, 1].map(|index| table.reader(index).unwrap());
         for _ in 0..READS / 10 {
             for reader in &mut readers {
@@ -152,6 +154,7 @@ fn tables() {
             }
         }
         stop.store(true, Ordering::Relaxed);
+        writing.map(|writing| writing.join().unwrap());
     });
 }
 
@@ -195,7 +198,7 @@ fn classic_values() {
     let (mut writer, mut reader) = (cell.writer(&Unleased).unwrap(), cell.reader());
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
-        scope.spawn(|| {
+        let writing = scope.spawn(|| {
             for version in 1.. {
                 writer.write(&Value::of(version));
                 if stop.load(Ordering::Relaxed) {
@@ -219,6 +222,7 @@ fn classic_values() {
             }
         }
         stop.store(true, Ordering::Relaxed);
+        writing.join().unwrap();
     });
 }
 
@@ -230,7 +234,7 @@ fn without_a_protocol_values_are_torn() {
     let stop = AtomicBool::new(false);
     let deadline = Instant::now() + Duration::from_secs(60);
     thread::scope(|scope| {
-        scope.spawn(|| {
+        let writing = scope.spawn(|| {
             for version in 1.. {
                 words.iter().for_each(|word| word.store(version, Ordering::Relaxed));
                 if stop.load(Ordering::Relaxed) {
@@ -248,6 +252,7 @@ fn without_a_protocol_values_are_torn() {
             }
         };
         stop.store(true, Ordering::Relaxed);
+        writing.join().unwrap();
         assert!(torn, "no torn value in a minute");
     });
 }
