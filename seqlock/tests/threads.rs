@@ -154,7 +154,9 @@ fn tables() {
             }
         }
         stop.store(true, Ordering::Relaxed);
-        writing.map(|writing| writing.join().unwrap());
+        for writing in writing {
+            writing.join().unwrap();
+        }
     });
 }
 
