@@ -75,9 +75,15 @@ pub enum Value {
     Own,
     /// Memory between both sides for it, in bytes.
     Shared,
+    /// Seconds of a build.
+    Seconds,
+    /// Seconds that its processes had.
+    CpuSeconds,
+    /// Packages that were built.
+    Crates,
 }
 
-const VALUES: usize = Value::Shared as usize + 1;
+const VALUES: usize = Value::Crates as usize + 1;
 const TEXT_BYTES: usize = 480;
 const NAME_BYTES: usize = 104;
 

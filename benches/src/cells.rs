@@ -4,9 +4,11 @@ use crate::board::Board;
 use crate::pair::Mode;
 use crate::schedule::Plan;
 
+pub mod build;
 pub mod latest;
 pub mod message;
 pub mod mpsc;
+pub mod parts;
 pub mod ring;
 
 /// Which structure a cell is about.
@@ -34,11 +36,15 @@ pub enum Group {
     Cell,
     /// Message layers between two processes.
     Message,
+    /// Builds from nothing.
+    Build,
 }
 
 impl Group {
     /// All groups, in the order of the report.
-    pub const ALL: [Self; 4] = [Self::Ring, Self::Mpsc, Self::Cell, Self::Message];
+    pub const ALL: [Self; 5] = [Self::Ring, Self::Mpsc, Self::Cell, Self::Message, Self::Build];
+    /// Those that are measured unless others are named.
+    pub const USUAL: [Self; 4] = [Self::Ring, Self::Mpsc, Self::Cell, Self::Message];
 
     /// Its name on the command line.
     #[must_use]
@@ -48,6 +54,7 @@ impl Group {
             Self::Mpsc => "mpsc",
             Self::Cell => "cell",
             Self::Message => "message",
+            Self::Build => "build",
         }
     }
 
@@ -59,6 +66,7 @@ impl Group {
             Self::Mpsc => "Many producers, one consumer",
             Self::Cell => "Latest value",
             Self::Message => "Messages between processes",
+            Self::Build => "Builds",
         }
     }
 }
@@ -89,6 +97,8 @@ pub enum Kind {
     Death,
     /// Memory of both sides and between them.
     Memory,
+    /// Seconds of a build, and of how many packages.
+    Build,
 }
 
 /// Takes one sample, in the process that was made for it.
@@ -151,5 +161,7 @@ pub const QUICK: [&str; 12] = [
 /// All cells, in the order of the report.
 #[must_use]
 pub fn all() -> Vec<Cell> {
-    [ring::all(), mpsc::all(), latest::all(), message::all()].concat()
+    let structures = [(Group::Ring, ring::all()), (Group::Mpsc, mpsc::all()), (Group::Cell, latest::all())];
+    let with_parts = structures.into_iter().map(|(group, cells)| [cells, parts::of(group)].concat());
+    with_parts.chain([message::all(), build::all()]).flatten().collect()
 }

@@ -29,7 +29,7 @@ struct Cli {
     /// Fifteen rounds, long windows
     #[arg(long)]
     full: bool,
-    /// Only the cells about this structure; may be repeated
+    /// Only the cells about this structure, or of builds, which are measured only when they are named; may be repeated
     #[arg(long, value_name = "GROUP")]
     group: Vec<Group>,
     /// Only cells whose name begins like this; may be repeated
@@ -137,7 +137,12 @@ fn settings(cli: &Cli) -> Settings {
 
 fn selected(cli: &Cli) -> anyhow::Result<Vec<Cell>> {
     let mut cells = cells::all();
-    cells.retain(|cell| cli.group.is_empty() || cli.group.contains(&cell.group));
+    // What is not usual is measured only when it is named.
+    let anything = cli.list || !cli.cell.is_empty();
+    cells.retain(|cell| match cli.group.as_slice() {
+        [] => anything || Group::USUAL.contains(&cell.group),
+        groups => groups.contains(&cell.group),
+    });
     if !cli.cell.is_empty() {
         cells.retain(|cell| cli.cell.iter().any(|wanted| cell.name.starts_with(wanted.as_str())));
         ensure!(

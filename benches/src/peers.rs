@@ -22,6 +22,7 @@ pub mod left_right;
 pub mod locks;
 pub mod memcpy;
 pub mod message;
+pub mod parts;
 pub mod ringbuf;
 pub mod ringfire;
 pub mod rtrb;
@@ -110,11 +111,20 @@ pub fn latest(visitor: &mut impl CellVisitor) {
     visitor.visit::<memcpy::Memcpy>();
 }
 
-/// The names of our queues of many producers; the first is the default, the last has one order for all producers.
-pub const LANES: [&str; 4] =
-    ["tidewire lanes", "tidewire lanes, plain", "tidewire lanes, equal memory", "tidewire ordered"];
+/// The names of our queues of many producers; the first is the default, the fourth has one order for all producers.
+pub const LANES: [&str; 6] = [
+    "tidewire lanes",
+    "tidewire lanes, plain",
+    "tidewire lanes, equal memory",
+    "tidewire ordered",
+    "tidewire lanes, page stride",
+    "tidewire lanes, in parts",
+];
 /// The names of our cells; the first is the default.
-pub const CELLS: [&str; 1] = ["tidewire cell"];
+pub const CELLS: [&str; 3] = ["tidewire cell", "tidewire cell, page stride", "tidewire cell, in parts"];
+
+/// What is built of ours.
+pub const BUILT: [&str; 1] = ["tidewire"];
 
 /// The names of our contenders in a group; the first is the default.
 #[must_use]
@@ -124,6 +134,7 @@ pub fn ours(group: Group) -> &'static [&'static str] {
         Group::Mpsc => &LANES,
         Group::Cell => &CELLS,
         Group::Message => &message::tidewire::NAMES,
+        Group::Build => &BUILT,
     }
 }
 

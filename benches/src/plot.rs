@@ -205,7 +205,10 @@ fn percentiles(record: &Record, cell: &CellRecord) -> Option<String> {
 pub fn write(record: &Record) -> anyhow::Result<Vec<String>> {
     let plots = by_payload().into_iter().map(|(name, plot)| (name.to_owned(), plot.svg(record)));
     let mut plots: Vec<_> = plots.collect();
-    for cell in record.cells.iter().filter(|cell| matches!(cell.kind, Kind::RoundTrip | Kind::OneWay)) {
+    // Of ours alone there is one line: none.
+    let has_peers = |cell: &CellRecord| cell.contenders.iter().any(|name| !peers::is_ours(name));
+    let cells = record.cells.iter().filter(|cell| matches!(cell.kind, Kind::RoundTrip | Kind::OneWay));
+    for cell in cells.filter(|cell| has_peers(cell)) {
         plots.push((format!("{}.svg", cell.name), percentiles(record, cell)));
     }
     let folder = top().join("benches/plots");

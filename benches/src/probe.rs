@@ -27,9 +27,14 @@ pub enum Regime {
     Near,
     /// Above 200 ns.
     Far,
+    /// Of what does not depend on it, and is not probed.
+    Any,
 }
 
 impl Regime {
+    /// All of them, in the order of the report.
+    pub const ALL: [Self; 4] = [Self::Near, Self::Far, Self::Sibling, Self::Any];
+
     /// The regime of a round trip.
     #[must_use]
     pub fn of(line_ns: f64) -> Self {
@@ -47,6 +52,7 @@ impl Regime {
             Self::Sibling => "sibling",
             Self::Near => "near",
             Self::Far => "far",
+            Self::Any => "any",
         }
     }
 }

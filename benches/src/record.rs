@@ -136,6 +136,15 @@ pub struct Measured {
     /// Memory between both sides for it, in bytes.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub shared_bytes: f64,
+    /// Seconds of a build.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub seconds: f64,
+    /// Seconds that its processes had.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cpu_seconds: f64,
+    /// Packages that were built.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub crates: f64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the serializer passes a reference")]
@@ -348,7 +357,7 @@ impl Record {
     pub fn path(&self) -> PathBuf {
         let mut name = self.date.split('T').next().unwrap_or("undated").to_owned();
         let groups = self.groups();
-        if groups.len() < Group::ALL.len() {
+        if !Group::USUAL.iter().all(|group| groups.contains(group)) {
             for group in groups {
                 name = format!("{name}-{}", group.name());
             }

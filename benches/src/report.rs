@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 
 use crate::cells::Group;
 use crate::crowd::LOOKS;
+use crate::losses::{self, Rival, Standing};
 use crate::pair::Mode;
-use crate::peers;
 use crate::probe::Regime;
+use crate::reasons;
 use crate::record::{CellRecord, Record};
 use crate::schedule::{CORE_SHARE, PACE, WARM};
-use crate::summary::{FLOOR, LINE, Metric, Spread, View, headlines};
+use crate::summary::{FLOOR, LINE, Metric, Spread, View};
 use crate::targets;
 
 mod tables;
@@ -17,7 +18,6 @@ mod tables;
 pub use tables::tables;
 
 const MODES: [Mode; 2] = [Mode::Processes, Mode::Threads];
-const REGIMES: [Regime; 3] = [Regime::Near, Regime::Far, Regime::Sibling];
 
 /// The whole report, with links to plots if they were drawn.
 #[must_use]
@@ -151,8 +151,26 @@ fn methods(out: &mut String, record: &Record) {
              where a side waited for its core, not where a core was idle.\n",
         );
     }
+    if record.cells.iter().any(|cell| cell.name.starts_with("parts-")) {
+        put(
+            out,
+            "In parts: what each role publishes lies in a memory of its own that the other side has mapped for reading \
+             only; each side has a mapping of its own, made as between two processes that send each other the parts. \
+             *Page stride* is the same layout, a page for each role, in one segment that both can write. Lanes have one \
+             producer here.\n",
+        );
+    }
     if groups.contains(&Group::Message) {
         message_methods(out);
+    }
+    if groups.contains(&Group::Build) {
+        put(
+            out,
+            "Builds: a package and all that it needs, with its default features, two jobs and the release profile of \
+             this workspace, from sources that are there into an empty folder. *CPU* is what its processes had of all \
+             cores, and depends less on what else runs. Builds during which others had more than a twentieth of the \
+             machine are dropped.\n",
+        );
     }
 }
 
@@ -238,66 +256,106 @@ fn figure(value: f64) -> String {
     if value > 1e5 { millions(value) + " M/s" } else { small(value) }
 }
 
-/// Where another contender, or another tuning of ours, has the better median.
+/// Where another contender, or another tuning of ours, does better.
 fn losses(out: &mut String, record: &Record) {
     put(out, "## Where we lose\n");
-    let (mut found, mut compared) = (false, 0);
-    for_each_view(record, |cell, mode, regime, view| {
-        let ours = peers::ours(cell.group);
-        for headline in headlines(cell.kind) {
-            // Where the default takes no part, the next of ours does.
-            let mine = ours.iter().find_map(|name| Some((*name, view.spread(name, headline.metric)?)));
-            let Some((default, mine)) = mine else { continue };
-            compared += 1;
-            let mut lost = |who: &str, best: Option<(&str, Spread)>| {
-                let Some((name, best)) = best else { return };
-                let worse = if headline.more { best.median > mine.median } else { best.median < mine.median };
-                if worse {
-                    found = true;
-                    let show = |value: f64| if headline.more { millions(value) } else { nanos(value) };
-                    put(
-                        out,
-                        &format!(
-                            "- {}, {}, {}: {default} {} {unit} against {} of {who}{name} ({:.2} of it; n = {} and {})",
-                            cell.title,
-                            mode.name(),
-                            regime.name(),
-                            show(mine.median),
-                            show(best.median),
-                            mine.median / best.median,
-                            mine.n,
-                            best.n,
-                            unit = headline.unit,
-                        ),
-                    );
-                }
-            };
-            let is_peer = |name: &str| !ours.contains(&name) && !peers::LIMITS.contains(&name);
-            lost("", view.best(cell, headline, is_peer));
-            lost("our own ", view.best(cell, headline, |name| ours.contains(&name)));
-        }
-    });
-    for target in record.groups().into_iter().flat_map(targets::of) {
-        let verdict = target.judge(record);
-        if let (Some(spread), false) = (verdict.found, verdict.met) {
-            found = true;
-            let (cell, regime) = (target.cell(), target.regime().name());
-            put(
-                out,
-                &format!(
-                    "- target missed: {cell}, {regime}: {}, found {}",
-                    target.text,
-                    figure(spread.median)
-                ),
-            );
-        }
+    let (worse, compared) = losses::find(record);
+    if compared == 0 {
+        put(out, "Unknown: no sample of ours counts in this run.\n");
+        return;
     }
-    match (found, compared) {
-        (true, _) => {}
-        (false, 0) => put(out, "Unknown: no sample of ours counts in this run."),
-        (false, n) => {
-            put(out, &format!("In none of the {n} comparisons of this run in which we have samples."));
+    put(
+        out,
+        &format!(
+            "Of {compared} comparisons, ours as it comes has the worse median in those below. *Lost* is what is worse in \
+             each round in which both have a sample: the range of the ratios, formed inside the rounds, does not reach \
+             1. Where it does, or where the median of the ratios is less than {:.1} % from 1, the two are *even*. Fewer \
+             than {} such rounds tell no range. Of several that do better, the best one of the first of these kinds is \
+             named. *Of it* is ours over the other's.\n",
+            losses::SAME * 100.0,
+            losses::ROUNDS
+        ),
+    );
+    missed(out, record);
+    let kinds = [
+        ("Lost to a peer", Standing::Lost, Rival::Peer),
+        ("Another tuning of ours is better", Standing::Lost, Rival::Ours),
+        ("Behind a peer in too few rounds", Standing::TooFew, Rival::Peer),
+        ("Behind another tuning of ours in too few rounds", Standing::TooFew, Rival::Ours),
+        ("Even with a peer", Standing::Even, Rival::Peer),
+        ("Even with another tuning of ours", Standing::Even, Rival::Ours),
+    ];
+    for (title, standing, rival) in kinds {
+        let rows: Vec<_> = worse.iter().filter(|w| (w.standing, w.rival) == (standing, rival)).collect();
+        put(out, &format!("### {title}\n"));
+        if rows.is_empty() {
+            put(out, "None.\n");
+            continue;
         }
+        heads(out, &["cell", "mode", "regime", "ours", "found", "other", "found", "of it", "rounds", "n"]);
+        for row in rows {
+            line(out, &worse_row(row));
+        }
+        put(out, "");
+    }
+}
+
+fn worse_row(row: &losses::Worse<'_>) -> [String; 10] {
+    let show = |spread: Spread| {
+        let value = match spread.median {
+            rate if row.headline.more => millions(rate),
+            few if few < 10.0 => format!("{few:.1}"),
+            many => nanos(many),
+        };
+        format!("{value} {}", row.headline.unit)
+    };
+    let ((ours, mine), (other, theirs)) = (row.ours, row.other);
+    [
+        row.cell.title.clone(),
+        row.mode.name().to_owned(),
+        row.regime.name().to_owned(),
+        ours.to_owned(),
+        show(mine),
+        other.to_owned(),
+        show(theirs),
+        row.ratio.map_or_else(|| format!("{:.2} of the medians", mine.median / theirs.median), ratios),
+        row.ratio.map_or(0, |ratio| ratio.n).to_string(),
+        format!("{} and {}", mine.n, theirs.n),
+    ]
+}
+
+/// The targets that are missed, why, and what was tried.
+fn missed(out: &mut String, record: &Record) {
+    put(out, "### Targets missed\n");
+    let rows: Vec<_> = record.groups().into_iter().flat_map(targets::of).collect();
+    let rows: Vec<_> = rows
+        .into_iter()
+        .filter_map(|target| {
+            let verdict = target.judge(record);
+            verdict.found.filter(|_| !verdict.met).map(|found| (target, found))
+        })
+        .collect();
+    if rows.is_empty() {
+        put(out, "None of those that this run measured.\n");
+        return;
+    }
+    line(out, &["cell", "mode", "regime", "target", "found", "why", "what was tried"].map(str::to_owned));
+    line(out, &["---"; 7].map(str::to_owned));
+    for (target, found) in rows {
+        let title = record.cells.iter().find(|cell| cell.name == target.cell());
+        let reason = reasons::of(target);
+        line(
+            out,
+            &[
+                title.map_or_else(|| target.cell().to_owned(), |cell| cell.title.clone()),
+                target.mode().name().to_owned(),
+                target.regime().name().to_owned(),
+                target.text.to_owned(),
+                range(&found, figure),
+                reason.map_or(reasons::NONE, |reason| reason.why).to_owned(),
+                reason.map_or("-", |reason| reason.tried).to_owned(),
+            ],
+        );
     }
     put(out, "");
 }
@@ -306,7 +364,7 @@ fn limits(out: &mut String, record: &Record) {
     put(out, "## The machine during the run\n");
     heads(out, &["", "samples", "R, ns", "floor, ns"]);
     for mode in MODES {
-        for regime in REGIMES {
+        for regime in Regime::ALL.into_iter().filter(|regime| *regime != Regime::Any) {
             let samples =
                 || record.samples.iter().filter(move |s| s.mode == mode && s.regime == Some(regime));
             let spread = |metric: Metric| Spread::of(samples().map(metric));
@@ -323,7 +381,7 @@ fn limits(out: &mut String, record: &Record) {
 fn for_each_view(record: &Record, mut each: impl FnMut(&CellRecord, Mode, Regime, View<'_>)) {
     for cell in &record.cells {
         for mode in MODES {
-            for regime in REGIMES {
+            for regime in Regime::ALL {
                 let view = View::new(record, &cell.name, mode, regime);
                 if !view.is_empty() {
                     each(cell, mode, regime, view);

@@ -6,8 +6,9 @@ use std::time::Duration;
 use indicatif::ProgressBar;
 
 use crate::board::{Board, Value};
-use crate::cells::{Cell, Entry, Group};
+use crate::cells::{Cell, Entry, Group, Kind};
 use crate::clock::Scale;
+use crate::cold;
 use crate::pair::{self, Mode};
 use crate::probe::Regime;
 use crate::record::{Measured, Rejected, SampleRecord, Settings};
@@ -183,7 +184,8 @@ impl Schedule {
 }
 
 fn measure(cell: &Cell, entry: &Entry, mode: Mode, round: u32, plan: &Plan) -> anyhow::Result<SampleRecord> {
-    let board = pair::sample(PATIENCE, |board| (entry.sample)(board, plan, mode))?;
+    let patience = if cell.kind == Kind::Build { cold::PATIENCE } else { PATIENCE };
+    let board = pair::sample(patience, |board| (entry.sample)(board, plan, mode))?;
     Ok(sample_record(cell, entry, mode, round, &board))
 }
 
@@ -195,8 +197,8 @@ fn sample_record(cell: &Cell, entry: &Entry, mode: Mode, round: u32, board: &Boa
     } else {
         board.get(Value::ShareA).min(board.get(Value::ShareB))
     };
-    let regime = Regime::of(before);
-    let agree = Regime::of(after) == regime;
+    let regime = if cell.kind == Kind::Build { Regime::Any } else { Regime::of(before) };
+    let agree = regime == Regime::Any || Regime::of(after) == regime;
     SampleRecord {
         cell: cell.name.clone(),
         contender: entry.contender.to_owned(),
@@ -229,6 +231,9 @@ fn sample_record(cell: &Cell, entry: &Entry, mode: Mode, round: u32, board: &Boa
             first_shared_bytes: board.get(Value::FirstShared),
             own_bytes: board.get(Value::Own),
             shared_bytes: board.get(Value::Shared),
+            seconds: board.get(Value::Seconds),
+            cpu_seconds: board.get(Value::CpuSeconds),
+            crates: board.get(Value::Crates),
         },
     }
 }

@@ -3,7 +3,7 @@
 use crate::cells::Kind;
 use crate::pair::Mode;
 use crate::probe::Regime;
-use crate::record::{CellRecord, Record, SampleRecord};
+use crate::record::{Record, SampleRecord};
 
 /// A median and the range around it.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -97,6 +97,12 @@ pub const SHARED: Metric = |sample| sample.measured.shared_bytes / 1024.0;
 /// All memory for a further channel, KiB; none where the kernel has the messages, which does not tell.
 pub const PER_CHANNEL: Metric =
     |sample| if SHARED(sample) < 1.0 { f64::NAN } else { OWN(sample) + SHARED(sample) };
+/// Seconds of a build.
+pub const SECONDS: Metric = |sample| sample.measured.seconds;
+/// Seconds that its processes had.
+pub const CPU_SECONDS: Metric = |sample| sample.measured.cpu_seconds;
+/// Packages that were built.
+pub const CRATES: Metric = |sample| sample.measured.crates;
 /// 99th percentile over the round trip of one line.
 pub const P99_TO_LINE: Metric = |sample| sample.measured.p99_ns / sample.line();
 
@@ -132,6 +138,7 @@ pub fn headlines(kind: Kind) -> &'static [Headline] {
     const SYSTEM: [Headline; 1] = [head("calls per million", CALLS, false)];
     const DEATHS: [Headline; 1] = [head("ns after the death", TOLD_AFTER, false)];
     const MEMORY: [Headline; 1] = [head("KiB a further channel", PER_CHANNEL, false)];
+    const BUILDS: [Headline; 2] = [head("s", SECONDS, false), head("packages", CRATES, false)];
     match kind {
         Kind::Rate => &RATES,
         Kind::RoundTrip => &TRIPS,
@@ -143,6 +150,7 @@ pub fn headlines(kind: Kind) -> &'static [Headline] {
         Kind::Calls => &SYSTEM,
         Kind::Death => &DEATHS,
         Kind::Memory => &MEMORY,
+        Kind::Build => &BUILDS,
     }
 }
 
@@ -210,22 +218,6 @@ impl<'r> View<'r> {
             sample.cell == self.cell && sample.mode == self.mode && sample.regime == Some(self.regime)
         })
     }
-
-    /// The best of the contenders that a filter lets pass, by one of the cell's headlines.
-    #[must_use]
-    pub fn best<'c>(
-        &self,
-        cell: &'c CellRecord,
-        headline: &Headline,
-        pass: impl Fn(&str) -> bool,
-    ) -> Option<(&'c str, Spread)> {
-        let spreads = cell.contenders.iter().filter(|name| pass(name.as_str()));
-        let spreads = spreads.filter_map(|name| Some((name.as_str(), self.spread(name, headline.metric)?)));
-        spreads.max_by(|(_, a), (_, b)| {
-            let order = a.median.total_cmp(&b.median);
-            if headline.more { order } else { order.reverse() }
-        })
-    }
 }
 
 /// Samples of a contender that were dropped because their probes disagree or a side was disturbed.
@@ -242,7 +234,7 @@ pub fn main_regime(record: &Record, mode: Mode) -> Regime {
     let count = |regime| {
         record.samples.iter().filter(|sample| sample.mode == mode && sample.regime == Some(regime)).count()
     };
-    let mut regimes = [Regime::Near, Regime::Far, Regime::Sibling];
+    let mut regimes = Regime::ALL;
     regimes.sort_by_key(|regime| std::cmp::Reverse(count(*regime)));
     regimes[0]
 }

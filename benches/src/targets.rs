@@ -2,12 +2,12 @@
 
 use crate::cells::Group;
 use crate::pair::Mode::{self, Processes, Threads};
-use crate::peers::{CELLS, LANES, message, tidewire};
-use crate::probe::Regime::{self, Far, Near, Sibling};
+use crate::peers::{BUILT, CELLS, LANES, message, tidewire};
+use crate::probe::Regime::{self, Any, Far, Near, Sibling};
 use crate::record::Record;
 use crate::summary::{
-    CALLS, EACH, MEAN, MEAN_TO_LINE, Metric, P50, P50_MICROS, P99, P99_TO_LINE, RATE, READ_ALONE, RETRIES,
-    Spread, TOLD_AFTER_MICROS, View, WRITE_ALONE, WRITES,
+    CALLS, CRATES, EACH, MEAN, MEAN_TO_LINE, Metric, P50, P50_MICROS, P99, P99_TO_LINE, RATE, READ_ALONE,
+    RETRIES, SECONDS, Spread, TOLD_AFTER_MICROS, View, WRITE_ALONE, WRITES,
 };
 
 /// What is compared.
@@ -187,15 +187,20 @@ pub fn of(group: Group) -> &'static [Target] {
         Group::Mpsc => &MPSC,
         Group::Cell => &CELL,
         Group::Message => &MESSAGE,
+        Group::Build => &BUILD,
     }
 }
 
 /// The promises of the ring.
-const RING: [Target; 20] = {
+const RING: [Target; 24] = {
     use Limit::{AtLeast, AtMost, Below};
     use Measure::{Own, To, ToThreads};
     const ICEORYX2: &str = "iceoryx2 queue";
     const PLAIN: &str = tidewire::NAMES[3];
+    const WHOLE: &str = tidewire::NAMES[0];
+    const fn parts(cell: &'static str, measure: Measure, limit: Limit, text: &'static str) -> Target {
+        Target::processes(tidewire::NAMES[5], cell, measure, limit, text)
+    }
     [
         Target::new("round-trip-8", Near, Own(MEAN_TO_LINE), AtMost(1.1), "mean <= 1.1 R"),
         Target::new("round-trip-64", Near, Own(MEAN_TO_LINE), AtMost(1.7), "mean <= 1.7 R"),
@@ -217,11 +222,15 @@ const RING: [Target; 20] = {
         Target::new("batch-8", Near, To("rtrb", RATE), AtLeast(1.1), ">= 1.1 x rtrb"),
         Target::new("batch-64", Near, To("rtrb", RATE), AtLeast(1.1), ">= 1.1 x rtrb"),
         Target::new("records-16-79", Near, Own(RATE), AtLeast(60e6), ">= 60 M/s"),
+        parts("parts-ring-single-8", To(WHOLE, RATE), AtLeast(0.95), "in parts >= 0.95 x one segment"),
+        parts("parts-ring-single-64", To(WHOLE, RATE), AtLeast(0.95), "in parts >= 0.95 x one segment"),
+        parts("parts-ring-trip-8", To(WHOLE, MEAN), AtMost(1.05), "in parts <= 1.05 x one segment"),
+        parts("parts-ring-trip-64", To(WHOLE, MEAN), AtMost(1.05), "in parts <= 1.05 x one segment"),
     ]
 };
 
-/// The promises of the queues with many producers, between threads.
-const MPSC: [Target; 29] = {
+/// The promises of the queues with many producers, between threads; those in parts between processes.
+const MPSC: [Target; 31] = {
     use Limit::{AtLeast, AtMost};
     use Measure::{Own, To};
     const AERON: &str = "Aeron-style ring";
@@ -234,6 +243,9 @@ const MPSC: [Target; 29] = {
     }
     const fn ordered(cell: &'static str, measure: Measure, limit: Limit, text: &'static str) -> Target {
         Target::threads(LANES[3], cell, measure, limit, text)
+    }
+    const fn parts(cell: &'static str, measure: Measure, limit: Limit, text: &'static str) -> Target {
+        Target::processes(LANES[5], cell, measure, limit, text)
     }
     [
         lanes("mpsc-1-8", To(AERON, RATE), AtLeast(2.5), "lanes >= 2.5 x an Aeron-style ring"),
@@ -265,11 +277,13 @@ const MPSC: [Target; 29] = {
         ordered("mpsc-4-8", To(ARRAY, RATE), AtLeast(2.0), "ordered >= 2 x ArrayQueue"),
         ordered("mpsc-batch-4-8", To(ARRAY, RATE), AtLeast(2.0), "ordered >= 2 x ArrayQueue"),
         ordered("mpsc-batch-4-8", To(AERON, RATE), AtLeast(1.0), "ordered >= 1 x the shared-tail ring"),
+        parts("parts-lanes-single-64", To(LANES[0], RATE), AtLeast(0.95), "in parts >= 0.95 x one segment"),
+        parts("parts-lanes-trip-64", To(LANES[0], MEAN), AtMost(1.05), "in parts <= 1.05 x one segment"),
     ]
 };
 
 /// The promises of the cells.
-const CELL: [Target; 35] = {
+const CELL: [Target; 36] = {
     use Limit::{AtLeast, AtMost};
     use Measure::{Own, To};
     const TRIPLE: &str = "triple_buffer";
@@ -318,7 +332,23 @@ const CELL: [Target; 35] = {
         cell("cell-full-256", To(TRIPLE, WRITES), AtLeast(0.6), "writes/s >= 0.6 x triple_buffer"),
         cell("cell-full-1024", To(TRIPLE, WRITES), AtLeast(0.6), "writes/s >= 0.6 x triple_buffer"),
         cell("cell-full-4096", To(TRIPLE, WRITES), AtLeast(0.6), "writes/s >= 0.6 x triple_buffer"),
+        Target::processes(
+            CELLS[2],
+            "parts-cell-64",
+            To(CELLS[0], RATE),
+            AtLeast(0.95),
+            "reads/s in parts >= 0.95 x one segment",
+        ),
     ]
+};
+
+/// The promises of builds.
+const BUILD: [Target; 2] = {
+    const fn build(metric: Metric, most: f64, text: &'static str) -> Target {
+        let (cell, measure, limit) = ("build-cold", Measure::Own(metric), Limit::AtMost(most));
+        Target { cell, regime: Any, measure, limit, ours: BUILT[0], mode: Processes, text }
+    }
+    [build(SECONDS, 15.0, "<= 15 s"), build(CRATES, 20.0, "<= 20 packages")]
 };
 
 /// The promises of the message layer and of what it waits with, between processes.

@@ -25,7 +25,7 @@ pub enum Corrupt {
     Peer(tidewire_ring::Corrupt),
     /// The order of all messages, which every sender can write.
     Order(ordered::Corrupt),
-    /// The only sender of a channel that drops its oldest messages.
+    /// A sender of a channel that drops its oldest messages: what it sends is not received any more. Others go on.
     Log(tidewire_seqlock::Corrupt),
 }
 

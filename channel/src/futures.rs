@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 
 use crate::byte_queue::ByteSink;
 use crate::bytes::{BytesReceiver, BytesSender};
+use crate::bytes_publish::BytesSubscriber;
 use crate::error::{RecvError, SendError, SubscribeError, TryRecvError, TrySendError};
 use crate::message::Message;
 use crate::options::Overflow;
@@ -162,6 +163,32 @@ impl<T: Message> Drop for Subscribing<'_, T> {
 impl<T: Message> fmt::Debug for Subscribing<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Subscribing(..)")
+    }
+}
+
+/// Bytes to come: see [`BytesSubscriber::recv_async`].
+#[must_use = "a future does nothing unless it is awaited"]
+pub struct SubscribingBytes<'s> {
+    pub(crate) subscriber: &'s mut BytesSubscriber,
+}
+
+impl Future for SubscribingBytes<'_> {
+    type Output = Result<Vec<u8>, SubscribeError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.subscriber.poll_recv(cx)
+    }
+}
+
+impl Drop for SubscribingBytes<'_> {
+    fn drop(&mut self) {
+        Sealed::disarm(self.subscriber);
+    }
+}
+
+impl fmt::Debug for SubscribingBytes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SubscribingBytes(..)")
     }
 }
 

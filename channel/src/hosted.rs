@@ -10,8 +10,9 @@ use futures_core::Stream;
 use futures_sink::Sink;
 
 use crate::bytes::{BytesReceiver, BytesSender};
+use crate::bytes_publish::BytesSubscriber;
 use crate::error::{CallError, RecvError, SubscribeError};
-use crate::futures::{Receiving, ReceivingBytes, Sending, SendingBytes, Subscribing};
+use crate::futures::{Receiving, ReceivingBytes, Sending, SendingBytes, Subscribing, SubscribingBytes};
 use crate::host::Host;
 use crate::message::Message;
 use crate::publish::Subscriber;
@@ -58,6 +59,12 @@ impl Disarm for BytesSender {
 }
 
 impl<T: Message> Disarm for Subscriber<T> {
+    fn disarm(&mut self) {
+        Sealed::disarm(self);
+    }
+}
+
+impl Disarm for BytesSubscriber {
     fn disarm(&mut self) {
         Sealed::disarm(self);
     }
@@ -209,6 +216,16 @@ impl<T: Message> Hosted<Subscriber<T>> {
     }
 }
 
+impl Hosted<BytesSubscriber> {
+    /// Waits for a message: [`BytesSubscriber::recv_async`].
+    ///
+    /// # Errors
+    /// As [`BytesSubscriber::recv`].
+    pub fn recv(&mut self) -> Hosting<SubscribingBytes<'_>> {
+        Hosting { inner: self.end.recv_async(), host: self.host }
+    }
+}
+
 impl<T: Message> Hosted<Sender<T>> {
     /// Sends a message, and waits for room: [`Sender::send_async`].
     ///
@@ -324,6 +341,18 @@ impl Stream for Hosted<BytesReceiver> {
 
 impl<T: Message> Stream for Hosted<Subscriber<T>> {
     type Item = Result<T, SubscribeError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let Self { end, host } = self.get_mut();
+        host.polling(|| end.poll_recv(cx)).map(|received| match received {
+            Err(SubscribeError::Disconnected) => None,
+            other => Some(other),
+        })
+    }
+}
+
+impl Stream for Hosted<BytesSubscriber> {
+    type Item = Result<Vec<u8>, SubscribeError>;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let Self { end, host } = self.get_mut();

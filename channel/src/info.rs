@@ -17,7 +17,9 @@ pub struct SenderInfo {
     pub pid: Option<u32>,
     /// Messages that it sent and that take room: not received yet, or among the last that were; bytes in a channel of bytes.
     pub queued: usize,
-    /// Messages that it dropped since there was no room.
+    /// Messages that it dropped since there was no room. Where the [oldest](crate::Overflow::DropOldest) are: those of it that
+    /// receivers missed, as far as this one has looked; with [`Kind::Single`](crate::Kind::Single) those that this one missed, of all
+    /// senders that there were.
     pub dropped: u64,
     /// How often it waited for room: who is full.
     pub waited: u64,

@@ -33,6 +33,8 @@
 //! | bytes of any length, streams | [`bytes_receiver`] | [`bytes_sender`] | senders to one receiver | the same |
 //! | anything that serde knows | `serde_receiver` | `serde_sender` | senders to one receiver | the same |
 //! | publish and subscribe | [`publisher`] | [`subscriber`] | one publisher to subscribers | the oldest are overwritten, and each who missed some knows how many; or the publisher waits |
+//! | the same of bytes | [`bytes_publisher`] | [`bytes_subscriber`] | one publisher to subscribers | the same |
+//! | the same of anything that serde knows | `serde_publisher` | `serde_subscriber` | one publisher to subscribers | the same |
 //! | request and response | [`server`] | [`client`] | clients, one server | calls in flight are limited: a client waits for its own |
 //! | the latest value | [`writer`] | [`reader`] | one writer to any number of readers that cannot write | old values are replaced: that is what it is for |
 //!
@@ -74,7 +76,8 @@
 //! # Features
 //! - `futures`: receivers and subscribers as streams, senders as sinks.
 //! - `tokio`, `smol`: the same ends with tasks that are woken by the reactor of their own runtime.
-//! - `serde`: `serde_receiver` and `serde_sender`, for messages of any type that serde can write and read.
+//! - `serde`: `serde_receiver` and `serde_sender`, `serde_publisher` and `serde_subscriber`, for messages of any type that serde
+//!   can write and read.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[allow(unused_extern_crates, reason = "the derive names this crate")]
@@ -82,6 +85,7 @@ extern crate self as tidewire;
 
 mod byte_queue;
 mod bytes;
+mod bytes_publish;
 mod company;
 mod error;
 mod event;
@@ -117,11 +121,12 @@ mod typed;
 pub use bytes::{
     BytesChunk, BytesReceiver, BytesReservation, BytesSender, Writing, bytes_receiver, bytes_sender,
 };
+pub use bytes_publish::{BytesPublisher, BytesSubscriber, bytes_publisher, bytes_subscriber};
 pub use error::{
     CallError, Corrupt, OpenError, RecvError, RecvTimeoutError, ReplyError, SendError, SendTimeoutError,
     SubscribeError, TryRecvError, TrySendError,
 };
-pub use futures::{Receiving, ReceivingBytes, Sending, SendingBytes, Subscribing};
+pub use futures::{Receiving, ReceivingBytes, Sending, SendingBytes, Subscribing, SubscribingBytes};
 #[cfg(any(feature = "tokio", feature = "smol"))]
 pub use hosted::{Hosted, Hosting};
 pub use info::SenderInfo;
@@ -138,10 +143,13 @@ pub use rpc::{
 };
 pub use select::{Descriptor, Endpoint, Select, Timer};
 #[cfg(feature = "serde")]
-pub use serde_channel::{DecodeError, EncodeError, SerdeReceiver, SerdeSender, serde_receiver, serde_sender};
+pub use serde_channel::{
+    DecodeError, EncodeError, SerdePublisher, SerdeReceiver, SerdeSender, SerdeSubscriber, serde_publisher,
+    serde_receiver, serde_sender, serde_subscriber,
+};
 pub use stream::{StreamReader, StreamWriter};
 #[cfg(feature = "futures")]
-pub use stream_sink::{BytesMessages, Messages, Outgoing, OutgoingBytes, Published};
+pub use stream_sink::{BytesMessages, Messages, Outgoing, OutgoingBytes, Published, PublishedBytes};
 pub use tidewire_derive::Message;
 pub use tidewire_ring::TooMany;
 pub use tidewire_seqlock::Corrupt as CorruptValue;

@@ -1,19 +1,23 @@
 //! What there is: the names of a directory, what lies under each, and who takes part. Nothing of it is written, and no lock
 //! is taken.
 
+mod depth;
 mod report;
 
 use tidewire_shm::bell::Roster;
 use tidewire_shm::{
-    CleanMode, Composite, DeathWatch, FoundSegment, Header, Liveness, NoticeAddress, Region, Segment,
-    SegmentLeases, Tenancy, Untrusted, Verdict,
+    CleanMode, Composite, DeathWatch, FoundSegment, Liveness, NoticeAddress, Segment, SegmentLeases, Tenancy,
+    Untrusted, Verdict,
 };
 
 use crate::error::OpenError;
 use crate::options::{Kind, Options};
+use crate::queue::PASSED;
+use crate::receive::RECEIVER;
 use crate::send::{DROPPED, WAITED};
 use crate::typed::chosen;
 
+use depth::Depths;
 pub use report::{Entry, Pattern, Peer, Report, Standing, Usage};
 
 /// Characters of a foreign text that are kept.
@@ -44,9 +48,9 @@ pub fn list() -> Result<Vec<Entry>, OpenError> {
     Options::new().list()
 }
 
-/// Looks at what lies under a name. Guarantees are those of [`list`]. How many bytes are queued is told of channels of bytes and
-/// of requests. Of messages of one type it is not seen from outside: a receiver [tells](crate::Receiver::senders), and so does
-/// a [sender](crate::Sender::len); so does a reader of a latest value its [version](crate::Reader::version).
+/// Looks at what lies under a name. Guarantees are those of [`list`]. It needs no type: how much waits of each sender, how far
+/// behind each subscriber is, and the newest version, are told by words that do not depend on it. What a liar wrote there is
+/// told as a number that can be, or not at all.
 ///
 /// # Errors
 /// [`OpenError::NotFound`], else as [`list`].
@@ -126,8 +130,16 @@ impl Options {
             created: found.created,
             here: 0,
         };
-        let mut report =
-            Report { entry, kind: None, overflow: None, capacity: None, places: 0, peers: Vec::new() };
+        let mut report = Report {
+            entry,
+            kind: None,
+            overflow: None,
+            capacity: None,
+            newest: None,
+            kept: None,
+            places: 0,
+            peers: Vec::new(),
+        };
         let refused = matches!(report.entry.usage, Usage::Refused(_));
         if let Some(kind) = pattern.kind().filter(|_| !refused)
             && let Err(error) = self.look_into(&mut report, kind)
@@ -144,20 +156,9 @@ impl Options {
         report.entry.message = shown(&found.text);
         let mut parts = parts.into_iter();
         let Some(region) = parts.next() else { return Ok(()) };
-        let mut depths = Vec::new();
         if matches!(report.entry.pattern, Pattern::Channel | Pattern::Bytes) {
             let (kind, overflow) = chosen(&found.numbers)?;
             (report.kind, report.overflow) = (Some(kind), Some(overflow));
-            if let Some(queue) = parts.next() {
-                report.capacity = Header::inspect(&queue).ok().map(|queue| queue.capacity);
-                if report.entry.pattern == Pattern::Bytes {
-                    depths = queued(kind, queue);
-                }
-            }
-        } else if report.entry.pattern == Pattern::Requests
-            && let Some(requests) = parts.next()
-        {
-            depths = queued(Kind::Lanes, requests);
         }
         // Each entry takes a line, and so does what stands before them; the last page may have room for more.
         let room = u32::try_from(region.len() / 128)
@@ -172,35 +173,34 @@ impl Options {
             }
         };
         report.places = entries.saturating_sub(1);
+        let depths = parts.next().map(|part| depth::of(part, report.places)).unwrap_or_default();
         let roster = Roster::open(region, entries)?;
         let leases = segment.leases()?;
         report.peers = (0..entries).filter_map(|i| peer(report.entry.pattern, &roster, &leases, i)).collect();
-        for peer in report.peers.iter_mut().filter(|peer| matches!(peer.role, "sender" | "client")) {
-            let depth = depths.iter().find(|(lane, _)| *lane == peer.number);
-            peer.queued = depth.map(|(_, depth)| *depth);
-        }
+        tell(report, &depths, roster.counter(RECEIVER, PASSED));
         let here = report.peers.iter().filter(|peer| peer.standing == Standing::Here);
         report.entry.here = here.count();
         Ok(())
     }
 }
 
-/// Bytes that each sender has in a queue of records; nothing of one that cannot be.
-fn queued(kind: Kind, queue: Region<Untrusted>) -> Vec<(u32, u64)> {
-    use tidewire_mpsc::{LaneStats, bytes, ordered};
-
-    let depth = |lane: LaneStats| (lane.lane, lane.depth);
-    match kind {
-        Kind::Lanes => {
-            bytes::Queue::open(queue, 0).map_or_else(|_| Vec::new(), |q| q.lanes().map(depth).collect())
-        }
-        Kind::Ordered => {
-            let queue = ordered::bytes::Queue::open(queue, 0);
-            queue.map_or_else(|_| Vec::new(), |queue| queue.lanes().map(depth).collect())
-        }
-        Kind::Single => {
-            let ring = tidewire_ring::bytes::Ring::open(queue, 0);
-            ring.map_or_else(|_| Vec::new(), |ring| vec![(0, ring.stats().depth)])
+/// Tells how much waits. `passed`: what the receiver says that it passed, of messages that are overwritten.
+fn tell(report: &mut Report, depths: &Depths, passed: u64) {
+    let pattern = report.entry.pattern;
+    if pattern == Pattern::Channel && depths.newest.is_some() && report.kind != Some(Kind::Single) {
+        // Of one log it is not known whose it is.
+        return;
+    }
+    (report.capacity, report.newest, report.kept) = (depths.capacity, depths.newest, depths.kept);
+    for peer in &mut report.peers {
+        match peer.role {
+            "subscriber" => peer.lag = depths.lag(peer.number),
+            "sender" | "client" => {
+                peer.queued = depths.queued(peer.number, passed);
+                peer.full = peer.queued.is_some() && peer.queued == depths.capacity;
+                peer.unit = if pattern == Pattern::Channel { "messages" } else { "bytes" };
+            }
+            _ => {}
         }
     }
 }
@@ -234,6 +234,9 @@ fn peer(pattern: Pattern, roster: &Roster<Untrusted>, leases: &SegmentLeases, in
         dropped: count(DROPPED),
         waited: count(WAITED),
         queued: None,
+        unit: "",
+        full: false,
+        lag: None,
     })
 }
 

@@ -71,10 +71,15 @@ pub enum Overflow {
     /// [`Receiver::missed`](crate::Receiver::missed), [`Subscriber::missed`](crate::Subscriber::missed). The default for what is
     /// published.
     ///
-    /// In a channel only with [`Kind::Single`]: in the other queues nobody but the receiver takes messages out, since a sender that
-    /// did could be killed, or stopped, with one that is neither here nor there. One sender overwrites what is its own, and its
-    /// receiver finds out. That its receiver was killed, the sender finds out within a capacity of messages. For several, give each a channel of its own and [`Select`](crate::Select) them; for several
-    /// receivers, publish. Not for channels of bytes.
+    /// A sender overwrites what is its own: with [`Kind::Lanes`] each has room for as many messages as the
+    /// [capacity](Options::capacity) says, and drops its own oldest; no sender makes another one lose anything. The receiver takes
+    /// from each in turn, in the order of each, and counts what it missed of each: [`SenderInfo::dropped`](crate::SenderInfo::dropped).
+    /// What a dead sender left is received; only where all other places are taken does the next one overwrite it. A receiver that
+    /// follows one that is gone goes on with its account.
+    ///
+    /// Not with [`Kind::Ordered`]: there the oldest message of all may be somebody else's, and a sender that takes out what is not its
+    /// own could be killed, or stopped, with one that is neither here nor there. Not in channels of bytes: publish them. For several receivers,
+    /// publish. That its receiver was killed, a sender finds out within a capacity of messages.
     DropOldest,
 }
 
@@ -100,12 +105,17 @@ pub struct Options {
     /// `None`: what is usual for the pattern.
     pub(crate) overflow: Option<Overflow>,
     pub(crate) history: u64,
+    /// Bytes of the longest message that is published as bytes.
+    pub(crate) max_message: Option<usize>,
     pub(crate) wait: Wait,
     pub(crate) stale: StalePolicy,
     pub(crate) fence: bool,
     /// What the bytes of a channel of bytes are, for those who care.
     pub(crate) bytes_of: u64,
     pub(crate) directory: Option<PathBuf>,
+    /// `None`: this user alone.
+    pub(crate) permissions: Option<u32>,
+    pub(crate) owner: Option<u32>,
     pub(crate) huge_pages: bool,
     pub(crate) prefault: bool,
     pub(crate) lock_memory: bool,
@@ -130,11 +140,14 @@ impl Options {
             kind: Kind::Lanes,
             overflow: None,
             history: 0,
+            max_message: None,
             wait: Wait::Hybrid,
             stale: StalePolicy::Adopt,
             fence: false,
             bytes_of: 0,
             directory: None,
+            permissions: None,
+            owner: None,
             huge_pages: false,
             prefault: false,
             lock_memory: false,
@@ -208,11 +221,73 @@ impl Options {
         self
     }
 
-    /// Keeps names in this directory instead of the one of this user. Only this user can enter it: between users, hand the
-    /// [memory](Self::memory) over.
+    /// Keeps names in this directory instead of the one of this user. Only this user can enter it, unless other
+    /// [permissions](Self::permissions) are chosen; or hand the [memory](Self::memory) over.
     #[must_use]
     pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
         self.directory = Some(directory.into());
+        self
+    }
+
+    /// Who may open what has a name: permission bits of its file, 0600 if nothing is chosen. All ends of it choose the same,
+    /// name a [directory](Self::directory), and call [`guard_sigbus`](crate::shm::guard_sigbus) first.
+    ///
+    /// | | who else takes part |
+    /// |---|---|
+    /// | 0660, 0666 | the group of the directory, or everybody, in any role |
+    /// | 0640, 0644 | they read and cannot write: a [reader](Self::latest_reader) of a latest value, an [observer](Self::observer), and [`list`](Self::list) and [`inspect`](Self::inspect) |
+    /// | 0664 | the group in any role, everybody as with 0644 |
+    ///
+    /// All other ends write: senders, clients and subscribers, too, where they take their place and say that they are there.
+    /// Opened without the right to, they are [refused](crate::shm::SegmentError::Permission).
+    ///
+    /// The directory, its sticky bit, its owner and what is refused: [`SegmentOptions::mode`]. Whoever opens what
+    /// another user but root created names that user: [`owner`](Self::owner).
+    ///
+    /// # What a member of the group can do
+    /// What any peer can that has the memory. It sees every message and may take every role that is free. It can write
+    /// anything anywhere: that spoils the channel, for all, and no process of theirs (an end says that it is corrupt, or returns
+    /// what somebody made up). It can shorten the file, which is why the guard is demanded: an end then says that
+    /// it is corrupt or that nobody is there, or finds nothing more, and its [memory](crate::Receiver::memory) that it
+    /// [is lost](crate::shm::Segment::is_lost). It can deny service: fill queues, hold roles, lock what others want to take; whoever
+    /// can only read can still do the latter. It cannot remove a name, replace one, or have one stand for memory of its own.
+    /// Where that is too much, give each of them a channel, and a group, of its own.
+    ///
+    /// # What is different between users
+    /// A peer of another user cannot look into this process, unless it is root. So while it waits it finds out by asking for
+    /// the role, every 10 milliseconds, that this process died; and it cannot ring futures and [`Select`](crate::Select) of this
+    /// process, which look for themselves after 50 milliseconds, or a quarter of a second, at the latest. All else is as fast as
+    /// within one user.
+    ///
+    /// A receiver whose channel was left by another one, of another user, can go on with it, but not begin it anew.
+    ///
+    /// # Errors
+    /// Of whatever opens an end: [`SegmentError::Mode`](crate::shm::SegmentError::Mode) where it is another mode, no
+    /// directory was named, or the guard is missing.
+    ///
+    /// ```
+    /// # let place = tempfile::tempdir()?;
+    /// # let directory = place.path().join("ticks");
+    /// tidewire::shm::guard_sigbus()?;
+    /// let options = tidewire::Options::new().directory(&directory).permissions(0o660);
+    /// let mut rx = options.receiver::<u64>("ticks")?;
+    /// // Elsewhere, a member of the group; 990 is the user of the receiver.
+    /// let mut tx = options.owner(990).sender::<u64>("ticks")?;
+    /// tx.send(7)?;
+    /// assert_eq!(rx.recv(), Ok(7));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn permissions(mut self, mode: u32) -> Self {
+        self.permissions = Some(mode);
+        self
+    }
+
+    /// Who may have created what is opened, besides root and this user; where the [permissions](Self::permissions) admit others.
+    /// What anybody else put there under the name is refused.
+    #[must_use]
+    pub fn owner(mut self, uid: u32) -> Self {
+        self.owner = Some(uid);
         self
     }
 
@@ -277,10 +352,16 @@ impl Options {
     }
 
     pub(crate) fn segment_options(&self) -> SegmentOptions {
-        let options = SegmentOptions::new()
+        let mut options = SegmentOptions::new()
             .huge_pages(self.huge_pages)
             .prefault(self.prefault)
             .lock_memory(self.lock_memory);
+        if let Some(mode) = self.permissions {
+            options = options.mode(mode);
+        }
+        if let Some(uid) = self.owner {
+            options = options.owner(uid);
+        }
         match &self.directory {
             Some(directory) => options.directory(directory),
             None => options,
@@ -293,11 +374,10 @@ impl Options {
     }
 
     pub(crate) fn checked_senders(&self) -> Result<u32, OpenError> {
-        if self.is_lossy() && self.kind != Kind::Single {
+        if self.is_lossy() && self.kind == Kind::Ordered {
             return Err(OpenError::Options {
-                reason: format!(
-                    "expected Kind::Single where the oldest are dropped, found Kind::{:?}: what one sender overwrites must be its own",
-                    self.kind
+                reason: String::from(
+                    "expected Kind::Lanes or Kind::Single where the oldest are dropped, found Kind::Ordered: what one sender overwrites must be its own",
                 ),
             });
         }

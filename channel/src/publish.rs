@@ -1,23 +1,30 @@
 //! Publish and subscribe: one publisher, and subscribers that come and go, each at its own pace.
+//!
+//! What is published lies in a log. Messages of a type and [bytes](crate::bytes_publish) differ in how one is written there and
+//! read; all else is done by the ends that stand here.
 
+mod end;
 mod publisher;
+mod reading;
 mod subscriber;
 
 use std::time::Duration;
 
-use tidewire_seqlock::Wake;
 use tidewire_seqlock::log::{Log, Options as LogOptions};
+use tidewire_seqlock::{AttachError, Wake};
 use tidewire_shm::{Region, RoleId, Segment, SegmentLeases, Untrusted};
 
 use crate::company::OWNER;
 use crate::error::OpenError;
-use crate::ground::{Plan, own, take_a_place};
+use crate::ground::{Ground, Plan, own, take_a_place};
 use crate::message::Message;
 use crate::options::{Options, Overflow};
 use crate::queue::{cannot, is_vacant};
 use crate::typed::overflow_number;
 
+pub(crate) use end::PublishEnd;
 pub use publisher::Publisher;
+pub(crate) use reading::{Next, Source, SubscribeEnd};
 pub use subscriber::Subscriber;
 
 /// The kind of a composite that is published to.
@@ -55,36 +62,61 @@ pub fn subscriber<T: Message>(name: &str) -> Result<Subscriber<T>, OpenError> {
     Options::new().subscriber(name)
 }
 
-fn log_options<T: Message>(options: &Options) -> Result<LogOptions, OpenError> {
+/// How what is published is found in a part.
+pub(crate) type Open<T> = fn(Region<Untrusted>) -> Result<Log<T, Untrusted>, AttachError>;
+
+/// What the log of a publication is, of messages of so many bytes.
+pub(crate) fn log_options(options: &Options, message_bytes: usize) -> Result<LogOptions, OpenError> {
     const ABOUT_BYTES: usize = 1 << 20;
-    let fits = (ABOUT_BYTES / size_of::<T>().max(1)).clamp(16, 1024);
+    let fits = (ABOUT_BYTES / message_bytes.max(1)).clamp(16, 1024);
     let wanted = options.capacity.unwrap_or(fits).max(4);
     let capacity = wanted.checked_next_power_of_two().and_then(|capacity| u32::try_from(capacity).ok());
     let capacity = capacity.ok_or_else(|| cannot(format!("expected fewer than {wanted} messages")))?;
     Ok(LogOptions::new(capacity).gates(options.senders).liveness::<SegmentLeases>().wake(Wake::Never))
 }
 
-fn plan<T: Message>(options: &Options) -> Result<Plan<'_>, OpenError> {
+/// What a publication is whose log takes so many bytes.
+pub(crate) fn publication(
+    options: &Options,
+    kind: u32,
+    (fingerprint, text): (u64, String),
+    log_bytes: usize,
+) -> Result<Plan<'_>, OpenError> {
     if !(1..tidewire_shm::bell::ROSTER_MAX).contains(&options.senders) {
         return Err(cannot(format!("expected 1 to 255 subscribers, found {}", options.senders)));
     }
     let overflow = overflow_number(options.overflow.unwrap_or(Overflow::DropOldest));
-    let bytes = Log::<T, Untrusted>::bytes(&log_options::<T>(options)?).map_err(cannot)?;
     Ok(Plan {
-        kind: KIND_PUBLISH,
-        fingerprint: T::LAYOUT.fingerprint(),
-        text: T::LAYOUT.describe(),
+        kind,
+        fingerprint,
+        text,
         numbers: [u64::from(options.senders), overflow, 0, 0, 0, 0, 0, 0],
         entries: options.senders + 1,
-        parts: vec![bytes],
+        parts: vec![log_bytes],
         options,
     })
+}
+
+fn plan<T: Message>(options: &Options) -> Result<Plan<'_>, OpenError> {
+    let log_options = log_options(options, size_of::<T>())?;
+    let bytes = Log::<T, Untrusted>::bytes(&log_options).map_err(cannot)?;
+    publication(options, KIND_PUBLISH, (T::LAYOUT.fingerprint(), T::LAYOUT.describe()), bytes)
+}
+
+/// Opens what somebody owns for an observer.
+pub(crate) fn look_at(plan: &Plan<'_>, name: &str) -> Result<Ground, OpenError> {
+    let segment = Segment::open_read_only_with(name, &plan.options.segment_options())?;
+    let ground = plan.open(segment, None)?;
+    if !ground.roster.entry(OWNER).present || is_vacant(&ground.leases, RoleId::CONSUMER) {
+        return Err(OpenError::NotFound { name: name.to_owned() });
+    }
+    Ok(ground)
 }
 
 fn fill<T: Message>(options: &Options) -> impl FnMut(Vec<Region<Untrusted>>) -> Result<(), OpenError> + '_ {
     |parts| {
         parts.into_iter().try_for_each(|region| {
-            Log::<T, _>::create(region, &log_options::<T>(options)?).map(drop).map_err(cannot)
+            Log::<T, _>::create(region, &log_options(options, size_of::<T>())?).map(drop).map_err(cannot)
         })
     }
 }
@@ -127,12 +159,7 @@ impl Options {
     /// # Errors
     /// As [`subscriber`](Self::subscriber), but for [`OpenError::Exhausted`].
     pub fn observer<T: Message>(&self, name: &str) -> Result<Subscriber<T>, OpenError> {
-        let segment = Segment::open_read_only_with(name, &self.segment_options())?;
-        let ground = plan::<T>(self)?.open(segment, None)?;
-        if !ground.roster.entry(OWNER).present || is_vacant(&ground.leases, RoleId::CONSUMER) {
-            return Err(OpenError::NotFound { name: name.to_owned() });
-        }
-        Subscriber::observing(ground, self)
+        Subscriber::observing(look_at(&plan::<T>(self)?, name)?, self)
     }
 
     /// A publisher and a subscriber without a name, for the threads of this process.
@@ -179,8 +206,7 @@ impl Options {
     }
 }
 
-fn attached<R>(result: Result<R, tidewire_seqlock::AttachError>, role: &'static str) -> Result<R, OpenError> {
-    use tidewire_seqlock::AttachError;
+fn attached<R>(result: Result<R, AttachError>, role: &'static str) -> Result<R, OpenError> {
     result.map_err(|error| match error {
         AttachError::Incompatible(error) => error.into(),
         AttachError::RoleTaken(owner) => OpenError::Taken { role, pid: Some(owner.id) },

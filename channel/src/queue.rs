@@ -6,14 +6,14 @@ mod source;
 
 use tidewire_mpsc::ordered;
 use tidewire_seqlock::log::Log;
-use tidewire_shm::bell::Roster;
+use tidewire_shm::bell::{ROSTER_MAX, Roster};
 use tidewire_shm::{Liveness, Region, SegmentLeases, Trusted, Untrusted};
 
 use crate::error::{Corrupt, OpenError};
 use crate::message::Message;
 use crate::options::{Kind, Options, Overflow};
 
-pub(crate) use lossy::{MISSED, PASSED};
+pub(crate) use lossy::{MISSED, PASSED, look as look_at_overwritten};
 pub(crate) use sink::{Held, Sink};
 pub(crate) use source::{Lent, Source};
 
@@ -24,13 +24,17 @@ pub(crate) struct Shape {
     pub(crate) overflow: Overflow,
     /// Whether whoever opens it promised that peers are to be trusted.
     pub(crate) trusted: bool,
+    /// How many senders there can be.
+    pub(crate) senders: u32,
 }
 
 impl Shape {
     /// What its creator chose, as one who opens it wants it.
     pub(crate) fn of(numbers: &[u64; 8], options: &Options) -> Result<Self, OpenError> {
         let (kind, overflow) = crate::typed::chosen(numbers)?;
-        Ok(Self { kind, overflow, trusted: options.trusted })
+        let [senders, ..] = numbers;
+        let senders = u32::try_from(*senders).unwrap_or(ROSTER_MAX).clamp(1, ROSTER_MAX - 1);
+        Ok(Self { kind, overflow, trusted: options.trusted, senders })
     }
 }
 
@@ -90,6 +94,8 @@ pub(crate) trait Outlet {
     fn progress(&mut self) -> Option<Progress> {
         None
     }
+    /// Looks for senders that came, where the roster tells: whenever it says that something changed.
+    fn survey(&mut self, _roster: &Roster<Untrusted>, _leases: &SegmentLeases) {}
 }
 
 /// How far the receiver of an overwritten queue came: counters of its entry.
@@ -148,6 +154,9 @@ fn log_options<T: Message>(options: &Options) -> Result<tidewire_seqlock::log::O
 }
 
 pub(crate) fn bytes_of<T: Message>(options: &Options) -> Result<usize, OpenError> {
+    if options.is_lossy() && options.kind == Kind::Lanes {
+        return lossy::bytes_of::<T>(options);
+    }
     if options.is_lossy() {
         return Log::<T, Untrusted>::bytes(&log_options::<T>(options)?).map_err(cannot);
     }
@@ -165,6 +174,9 @@ pub(crate) fn bytes_of<T: Message>(options: &Options) -> Result<usize, OpenError
 }
 
 pub(crate) fn create<T: Message>(region: Region<Untrusted>, options: &Options) -> Result<(), OpenError> {
+    if options.is_lossy() && options.kind == Kind::Lanes {
+        return lossy::create::<T>(region, options);
+    }
     if options.is_lossy() {
         return Log::<T, _>::create(region, &log_options::<T>(options)?).map(drop).map_err(cannot);
     }

@@ -65,6 +65,7 @@ impl<O: Outlet> ReceiveEnd<O> {
         }
         // What came without a pop that noticed it.
         self.outlet.rescan();
+        self.outlet.survey(&self.company.roster, &self.leases);
     }
 
     /// Whether nothing is left of what anybody sent; for an end that is about to leave.

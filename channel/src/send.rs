@@ -114,7 +114,7 @@ impl<I: Inlet> SendEnd<I> {
     /// [`offer`](Self::offer) does.
     #[inline(always)]
     pub(crate) fn is_open(&self) -> bool {
-        !self.mark.is_forked_child() && self.receiver.is_some() && self.caller.holder() == self.receiver
+        !self.mark.is_forked_child() && self.receiver.is_some_and(|known| self.caller.is_held_by(known))
     }
 
     /// Wakes the receiver if it sleeps: after every push.

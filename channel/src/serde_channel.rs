@@ -15,8 +15,10 @@ use serde::de::DeserializeOwned;
 use tidewire_shm::{Field, Header, Incompatible, Segment};
 
 use crate::bytes::{BytesReceiver, BytesSender};
+use crate::bytes_publish::{BytesPublisher, BytesSubscriber};
 use crate::error::{
-    OpenError, RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
+    OpenError, RecvError, RecvTimeoutError, SendError, SendTimeoutError, SubscribeError, TryRecvError,
+    TrySendError,
 };
 use crate::options::Options;
 
@@ -117,6 +119,36 @@ pub fn serde_sender<T: Serialize>(name: &str) -> Result<SerdeSender<T>, OpenErro
     Options::new().serde_sender(name)
 }
 
+/// Opens the publishing end of a publication of `T`; else as [`publisher`](crate::publisher()).
+///
+/// # Errors
+/// As [`publisher`](crate::publisher()).
+///
+/// # Examples
+/// ```no_run
+/// tidewire::serde_publisher::<Vec<String>>("words")?.publish(&vec!["high".into(), "water".into()])?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn serde_publisher<T: Serialize>(name: &str) -> Result<SerdePublisher<T>, OpenError> {
+    Options::new().serde_publisher(name)
+}
+
+/// Subscribes to a publication of `T`, from now on; else as [`subscriber`](crate::subscriber()).
+///
+/// # Errors
+/// As [`subscriber`](crate::subscriber()).
+///
+/// # Examples
+/// ```no_run
+/// for words in tidewire::serde_subscriber::<Vec<String>>("words")?.iter() {
+///     println!("{}", words?.join(" "));
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn serde_subscriber<T: DeserializeOwned>(name: &str) -> Result<SerdeSubscriber<T>, OpenError> {
+    Options::new().serde_subscriber(name)
+}
+
 /// The error of a channel of bytes that says what differs.
 fn told(error: OpenError, options: &Options, name: &str) -> OpenError {
     let OpenError::Types { .. } = &error else { return error };
@@ -211,6 +243,74 @@ impl Options {
         let (sender, receiver) = self.bytes_channel()?;
         Ok((SerdeSender::new(sender), SerdeReceiver::new(receiver)))
     }
+
+    /// As [`serde_publisher`](crate::serde_publisher()), with these options, of which [`max_message`](Self::max_message) says how
+    /// many bytes a message may become.
+    ///
+    /// # Errors
+    /// As [`publisher`](Self::publisher); [`OpenError::Incompatible`] with [`Field::TypeFingerprint`] if subscribers are there
+    /// that expect another [content](Self::content).
+    pub fn serde_publisher<T: Serialize>(&self, name: &str) -> Result<SerdePublisher<T>, OpenError> {
+        self.bytes_publisher(name).map(SerdePublisher::new).map_err(|error| told(error, self, name))
+    }
+
+    /// As [`serde_subscriber`](crate::serde_subscriber()), with these options.
+    ///
+    /// # Errors
+    /// As [`subscriber`](Self::subscriber); [`OpenError::Incompatible`] with [`Field::TypeFingerprint`] if another
+    /// [content](Self::content) is published.
+    pub fn serde_subscriber<T: DeserializeOwned>(&self, name: &str) -> Result<SerdeSubscriber<T>, OpenError> {
+        self.bytes_subscriber(name).map(SerdeSubscriber::new).map_err(|error| told(error, self, name))
+    }
+
+    /// As [`serde_subscriber`](Self::serde_subscriber), and waits as long for somebody who publishes.
+    ///
+    /// # Errors
+    /// [`OpenError::TimedOut`] if nobody came, else as [`serde_subscriber`](Self::serde_subscriber).
+    pub fn serde_subscriber_in<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        time: Duration,
+    ) -> Result<SerdeSubscriber<T>, OpenError> {
+        let opened = self.bytes_subscriber_in(name, time).map(SerdeSubscriber::new);
+        opened.map_err(|error| told(error, self, name))
+    }
+
+    /// A publisher and a subscriber without a name; else as [`publish`](Self::publish).
+    ///
+    /// # Errors
+    /// As [`publish`](Self::publish).
+    ///
+    /// # Examples
+    /// ```
+    /// let (mut publisher, mut first) = tidewire::Options::new().serde_publish::<(u8, String)>()?;
+    /// publisher.publish(&(9, "buoys".to_owned()))?;
+    /// assert_eq!(first.recv()?, (9, "buoys".to_owned()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn serde_publish<T: Serialize + DeserializeOwned>(
+        &self,
+    ) -> Result<(SerdePublisher<T>, SerdeSubscriber<T>), OpenError> {
+        let (publisher, subscriber) = self.bytes_publish()?;
+        Ok((SerdePublisher::new(publisher), SerdeSubscriber::new(subscriber)))
+    }
+}
+
+/// Writes a message into the buffer.
+fn encode<T: Serialize, E>(value: &T, to: &mut Vec<u8>) -> Result<(), EncodeError<E>> {
+    let mut buffer = mem::take(to);
+    buffer.clear();
+    *to = postcard::to_extend(value, buffer).map_err(EncodeError::Encode)?;
+    Ok(())
+}
+
+/// Reads the message in the buffer.
+fn decode<T: DeserializeOwned, E>(buffer: &[u8]) -> Result<T, DecodeError<E>> {
+    match postcard::take_from_bytes(buffer) {
+        Ok((value, [])) => Ok(value),
+        Ok((_, left)) => Err(DecodeError::TooLong { left: left.len() }),
+        Err(error) => Err(DecodeError::Decode(error)),
+    }
 }
 
 /// A sending end of a channel of `T`. `Send`, not `Sync`; for another thread [open another one](Self::try_clone).
@@ -230,20 +330,12 @@ impl<T: Serialize> SerdeSender<T> {
         Self { sender, buffer: Vec::new(), message: PhantomData }
     }
 
-    /// Writes a message into the buffer.
-    fn encode<E>(&mut self, value: &T) -> Result<(), EncodeError<E>> {
-        let mut buffer = mem::take(&mut self.buffer);
-        buffer.clear();
-        self.buffer = postcard::to_extend(value, buffer).map_err(EncodeError::Encode)?;
-        Ok(())
-    }
-
     /// Sends a message if there is room now.
     ///
     /// # Errors
     /// As [`BytesSender::try_send`], and [`EncodeError::Encode`].
     pub fn try_send(&mut self, value: &T) -> Result<(), EncodeError<TrySendError<()>>> {
-        self.encode(value)?;
+        encode(value, &mut self.buffer)?;
         self.sender.try_send(&self.buffer).map_err(EncodeError::Channel)
     }
 
@@ -252,7 +344,7 @@ impl<T: Serialize> SerdeSender<T> {
     /// # Errors
     /// As [`BytesSender::send`], and [`EncodeError::Encode`].
     pub fn send(&mut self, value: &T) -> Result<(), EncodeError<SendError<()>>> {
-        self.encode(value)?;
+        encode(value, &mut self.buffer)?;
         self.sender.send(&self.buffer).map_err(EncodeError::Channel)
     }
 
@@ -265,7 +357,7 @@ impl<T: Serialize> SerdeSender<T> {
         value: &T,
         time: Duration,
     ) -> Result<(), EncodeError<SendTimeoutError<()>>> {
-        self.encode(value)?;
+        encode(value, &mut self.buffer)?;
         self.sender.send_timeout(&self.buffer, time).map_err(EncodeError::Channel)
     }
 
@@ -308,22 +400,13 @@ impl<T: DeserializeOwned> SerdeReceiver<T> {
         Self { receiver, buffer: Vec::new(), message: PhantomData }
     }
 
-    /// Reads the message in the buffer.
-    fn decode<E>(&self) -> Result<T, DecodeError<E>> {
-        match postcard::take_from_bytes(&self.buffer) {
-            Ok((value, [])) => Ok(value),
-            Ok((_, left)) => Err(DecodeError::TooLong { left: left.len() }),
-            Err(error) => Err(DecodeError::Decode(error)),
-        }
-    }
-
     /// Takes a message if there is one.
     ///
     /// # Errors
     /// As [`BytesReceiver::try_recv`]; [`DecodeError::Decode`] and [`DecodeError::TooLong`] if it is no `T`.
     pub fn try_recv(&mut self) -> Result<T, DecodeError<TryRecvError>> {
         self.receiver.try_recv_to(&mut self.buffer).map_err(DecodeError::Channel)?;
-        self.decode()
+        decode(&self.buffer)
     }
 
     /// Waits for a message.
@@ -332,7 +415,7 @@ impl<T: DeserializeOwned> SerdeReceiver<T> {
     /// As [`BytesReceiver::recv`]; [`DecodeError::Decode`] and [`DecodeError::TooLong`] if it is no `T`.
     pub fn recv(&mut self) -> Result<T, DecodeError<RecvError>> {
         self.receiver.recv_to(&mut self.buffer).map_err(DecodeError::Channel)?;
-        self.decode()
+        decode(&self.buffer)
     }
 
     /// Waits for a message, but not longer than `time`.
@@ -341,7 +424,7 @@ impl<T: DeserializeOwned> SerdeReceiver<T> {
     /// As [`BytesReceiver::recv_timeout`]; [`DecodeError::Decode`] and [`DecodeError::TooLong`] if it is no `T`.
     pub fn recv_timeout(&mut self, time: Duration) -> Result<T, DecodeError<RecvTimeoutError>> {
         self.receiver.recv_to_timeout(&mut self.buffer, time).map_err(DecodeError::Channel)?;
-        self.decode()
+        decode(&self.buffer)
     }
 
     /// The messages that come, and what came that is none, until the channel has no more to give:
@@ -363,5 +446,139 @@ impl<T: DeserializeOwned> SerdeReceiver<T> {
 impl<T> fmt::Debug for SerdeReceiver<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SerdeReceiver").field("receiver", &self.receiver).finish_non_exhaustive()
+    }
+}
+
+/// The publishing end of a publication of `T`. `Send`, not `Sync`, not `Clone`.
+///
+/// The guarantees are those of a [`Publisher`](crate::Publisher), but that a message is written as bytes first, into a buffer
+/// that is used again.
+pub struct SerdePublisher<T> {
+    publisher: BytesPublisher,
+    buffer: Vec<u8>,
+    message: PhantomData<fn(T)>,
+}
+
+impl<T: Serialize> SerdePublisher<T> {
+    /// Over any publication of bytes, such as one in memory that was handed over.
+    #[must_use]
+    pub fn new(publisher: BytesPublisher) -> Self {
+        Self { publisher, buffer: Vec::new(), message: PhantomData }
+    }
+
+    /// Publishes a message; says which it is: they are counted from 1.
+    ///
+    /// # Errors
+    /// As [`BytesPublisher::publish`], and [`EncodeError::Encode`].
+    pub fn publish(&mut self, value: &T) -> Result<u64, EncodeError<SendError<()>>> {
+        encode(value, &mut self.buffer)?;
+        self.publisher.publish(&self.buffer).map_err(EncodeError::Channel)
+    }
+
+    /// Publishes a message, and waits for the slowest subscriber, but not longer than `time`.
+    ///
+    /// # Errors
+    /// As [`BytesPublisher::publish_timeout`], and [`EncodeError::Encode`].
+    pub fn publish_timeout(
+        &mut self,
+        value: &T,
+        time: Duration,
+    ) -> Result<u64, EncodeError<SendTimeoutError<()>>> {
+        encode(value, &mut self.buffer)?;
+        self.publisher.publish_timeout(&self.buffer, time).map_err(EncodeError::Channel)
+    }
+
+    /// Waits until that many subscribers are there that may write; whether they were in time.
+    pub fn wait_subscribers(&mut self, count: usize, time: Duration) -> bool {
+        self.publisher.wait_subscribers(count, time)
+    }
+
+    /// The publication of bytes below.
+    #[must_use]
+    pub fn into_inner(self) -> BytesPublisher {
+        self.publisher
+    }
+}
+
+impl<T> fmt::Debug for SerdePublisher<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SerdePublisher").field("publisher", &self.publisher).finish_non_exhaustive()
+    }
+}
+
+/// A subscriber to a publication of `T`. `Send`, not `Sync`, not `Clone`.
+///
+/// The guarantees are those of a [`Subscriber`](crate::Subscriber), but that messages are read from bytes, as those of a
+/// [`SerdeReceiver`] are.
+pub struct SerdeSubscriber<T> {
+    subscriber: BytesSubscriber,
+    buffer: Vec<u8>,
+    message: PhantomData<fn() -> T>,
+}
+
+impl<T: DeserializeOwned> SerdeSubscriber<T> {
+    /// Over any subscriber to bytes, such as an [observer](Options::bytes_observer).
+    #[must_use]
+    pub fn new(subscriber: BytesSubscriber) -> Self {
+        Self { subscriber, buffer: Vec::new(), message: PhantomData }
+    }
+
+    /// Takes a message if there is one.
+    ///
+    /// # Errors
+    /// As [`BytesSubscriber::try_recv`]; [`DecodeError::Decode`] and [`DecodeError::TooLong`] if it is no `T`.
+    pub fn try_recv(&mut self) -> Result<T, DecodeError<SubscribeError>> {
+        self.subscriber.try_recv_to(&mut self.buffer).map_err(DecodeError::Channel)?;
+        decode(&self.buffer)
+    }
+
+    /// Waits for a message.
+    ///
+    /// # Errors
+    /// As [`BytesSubscriber::recv`]; [`DecodeError::Decode`] and [`DecodeError::TooLong`] if it is no `T`.
+    pub fn recv(&mut self) -> Result<T, DecodeError<SubscribeError>> {
+        self.subscriber.recv_to(&mut self.buffer).map_err(DecodeError::Channel)?;
+        decode(&self.buffer)
+    }
+
+    /// Waits for a message, but not longer than `time`.
+    ///
+    /// # Errors
+    /// As [`BytesSubscriber::recv_timeout`]; [`DecodeError::Decode`] and [`DecodeError::TooLong`] if it is no `T`.
+    pub fn recv_timeout(&mut self, time: Duration) -> Result<T, DecodeError<SubscribeError>> {
+        self.subscriber.recv_to_timeout(&mut self.buffer, time).map_err(DecodeError::Channel)?;
+        decode(&self.buffer)
+    }
+
+    /// The messages that come, and what came that is none, until nobody publishes any more:
+    /// [`try_recv`](Self::try_recv) tells why.
+    pub fn iter(&mut self) -> impl Iterator<Item = Result<T, DecodeError<SubscribeError>>> + '_ {
+        std::iter::from_fn(|| match self.recv() {
+            Err(DecodeError::Channel(_)) => None,
+            received => Some(received),
+        })
+    }
+
+    /// Messages that were overwritten before this subscriber could read them, so far.
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        self.subscriber.missed()
+    }
+
+    /// Messages that are published and not received yet.
+    pub fn lag(&mut self) -> u64 {
+        self.subscriber.lag()
+    }
+
+    /// The subscriber to bytes below.
+    #[must_use]
+    pub fn into_inner(self) -> BytesSubscriber {
+        self.subscriber
+    }
+}
+
+impl<T> fmt::Debug for SerdeSubscriber<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SerdeSubscriber").field("subscriber", &self.subscriber).finish_non_exhaustive()
     }
 }

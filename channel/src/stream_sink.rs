@@ -8,6 +8,7 @@ use futures_core::Stream;
 use futures_sink::Sink;
 
 use crate::bytes::{BytesReceiver, BytesSender};
+use crate::bytes_publish::BytesSubscriber;
 use crate::error::{RecvError, SendError, SubscribeError};
 use crate::message::Message;
 use crate::publish::Subscriber;
@@ -253,5 +254,42 @@ impl BytesSender {
     /// before, that one is not sent.
     pub fn sink(&mut self) -> OutgoingBytes<'_> {
         OutgoingBytes { sender: self, held: None }
+    }
+}
+
+/// What is published as bytes, as it comes: see [`BytesSubscriber::stream`].
+#[must_use = "a stream does nothing unless it is polled"]
+pub struct PublishedBytes<'s> {
+    subscriber: &'s mut BytesSubscriber,
+}
+
+impl Stream for PublishedBytes<'_> {
+    type Item = Result<Vec<u8>, SubscribeError>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.subscriber.poll_recv(cx).map(|received| match received {
+            Err(SubscribeError::Disconnected) => None,
+            other => Some(other),
+        })
+    }
+}
+
+impl Drop for PublishedBytes<'_> {
+    fn drop(&mut self) {
+        Sealed::disarm(self.subscriber);
+    }
+}
+
+impl fmt::Debug for PublishedBytes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PublishedBytes(..)")
+    }
+}
+
+impl BytesSubscriber {
+    /// What is published, as a stream, which ends when nobody publishes any more; what was [missed](Self::missed) is counted
+    /// as ever.
+    pub fn stream(&mut self) -> PublishedBytes<'_> {
+        PublishedBytes { subscriber: self }
     }
 }

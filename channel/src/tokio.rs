@@ -35,6 +35,8 @@ pub type BytesReceiver = Hosted<crate::BytesReceiver>;
 pub type BytesSender = Hosted<crate::BytesSender>;
 /// A subscriber.
 pub type Subscriber<T> = Hosted<crate::Subscriber<T>>;
+/// A subscriber to bytes.
+pub type BytesSubscriber = Hosted<crate::BytesSubscriber>;
 
 /// A client.
 pub type Client<Q, R> = Hosted<crate::Client<Q, R>>;

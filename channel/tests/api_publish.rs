@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tidewire::{
-    Message, OpenError, Options, Overflow, Select, SendError, SendTimeoutError, SubscribeError, Wait,
+    Kind, Message, OpenError, Options, Overflow, Select, SendError, SendTimeoutError, SubscribeError, Wait,
 };
 
 const LONG: Duration = Duration::from_secs(20);
@@ -138,7 +138,7 @@ fn overflow_is_what_the_publisher_chose() {
     let (i, publisher, _subscriber) = full(Overflow::DropOldest);
     assert_eq!((i, publisher.dropped()), (100, 0));
     assert!(matches!(
-        Options::new().overflow(Overflow::DropOldest).channel::<u64>(),
+        Options::new().kind(Kind::Ordered).overflow(Overflow::DropOldest).channel::<u64>(),
         Err(OpenError::Options { .. })
     ));
 }

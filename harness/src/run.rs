@@ -80,7 +80,7 @@ pub(crate) struct Args {
     /// Only this structure; may be given several times
     #[arg(long, value_name = "NAME", value_parser = ["ring-fixed", "ring-bytes", "mpsc-fixed", "mpsc-bytes",
           "mpsc-ordered", "mpsc-ordered-bytes", "cell", "channel", "channel-bytes", "channel-ordered",
-          "channel-single", "channel-async", "publish", "publish-lossy", "request"])]
+          "channel-single", "channel-async", "channel-serde", "publish", "publish-lossy", "latest", "request"])]
     structure: Vec<String>,
     /// The file that is sent as byte records [default: this program]
     #[arg(long, value_name = "FILE")]

@@ -7,16 +7,22 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-const PATTERNS: [&str; 8] = [
+const PATTERNS: [&str; 10] = [
     "channel",
     "channel-bytes",
     "channel-ordered",
     "channel-single",
     "channel-async",
+    "channel-serde",
     "publish",
     "publish-lossy",
+    "latest",
     "request",
 ];
+
+/// Those whose receiver is killed and followed by another one.
+const FOLLOWED: [&str; 5] =
+    ["channel", "channel-bytes", "channel-ordered", "channel-single", "channel-serde"];
 
 /// What a death may take to be told, in the median: 0.2 ms where nothing else runs.
 const TOLD_US: u64 = 50_000;
@@ -51,7 +57,7 @@ fn text<'r>(row: &'r Value, name: &str) -> &'r str {
 
 #[test]
 fn every_pattern_streams_and_outlives_deaths() {
-    let output = of_patterns(&PATTERNS, &["--seconds", "6"]);
+    let output = of_patterns(&PATTERNS, &["--seconds", "8"]);
     let rows = rows(&output);
     assert!(output.status.success(), "{rows:?}\n{}", said(&output));
     assert_eq!(said(&output), "");
@@ -60,6 +66,7 @@ fn every_pattern_streams_and_outlives_deaths() {
         assert!(keys.contains(&(pattern, "stream")), "{keys:?}");
         // Without the one sender there is nobody who could go on.
         assert_eq!(keys.contains(&(pattern, "killed")), pattern != "channel-single", "{keys:?}");
+        assert_eq!(keys.contains(&(pattern, "followed")), FOLLOWED.contains(&pattern), "{keys:?}");
     }
     for row in &rows {
         assert_eq!(row["verified"], true, "{row}");
@@ -73,11 +80,18 @@ fn every_pattern_streams_and_outlives_deaths() {
             assert!(number(row, "kills") >= 2 && number(row, "stops") >= 2, "{row}");
             assert!(number(row, "told_p50_us") < TOLD_US, "{row}");
             assert!(number(row, "told_us") >= number(row, "told_p50_us"), "{row}");
+        } else if text(row, "mode") == "followed" {
+            assert!(number(row, "kills") >= 2 && number(row, "told_p50_us") < TOLD_US, "{row}");
+            // A ring may lose what one call had taken, in each round.
+            let lost = if text(row, "structure") == "channel-single" { number(row, "kills") } else { 0 };
+            let (once, again) = (received - number(row, "again"), number(row, "again"));
+            assert!(once <= sent && sent <= once + lost && again < sent, "{row}");
         } else {
             let takers = number(row, "takers");
             assert_eq!(received + number(row, "missed"), sent * takers, "{row}");
             assert!(row["msgs_per_s"].as_f64().unwrap() > 0.0, "{row}");
-            assert_eq!(number(row, "missed") > 0, text(row, "structure") == "publish-lossy", "{row}");
+            let lossy = ["publish-lossy", "latest"].contains(&text(row, "structure"));
+            assert_eq!(number(row, "missed") > 0, lossy, "{row}");
             assert_eq!(row["rtt_p50_ns"].is_u64(), text(row, "structure") == "request", "{row}");
         }
     }
@@ -89,7 +103,8 @@ fn a_giver_that_does_wrong_is_noticed_by_every_pattern() {
     for (fault, column) in
         [("skip", "lost"), ("repeat", "duplicated"), ("swap", "reordered"), ("tear", "torn")]
     {
-        let output = of_patterns(&PATTERNS, &["--seconds", "0.5", "--fault", fault]);
+        let all: Vec<_> = PATTERNS.into_iter().filter(|pattern| *pattern != "latest").collect();
+        let output = of_patterns(&all, &["--seconds", "0.5", "--fault", fault]);
         let rows = rows(&output);
         assert_eq!(output.status.code(), Some(1), "{}", said(&output));
         assert!(!rows.is_empty());
@@ -98,6 +113,34 @@ fn a_giver_that_does_wrong_is_noticed_by_every_pattern() {
             assert!(number(row, column) > 0, "{fault}: {row}");
         }
         assert!(said(&output).contains(column), "{}", said(&output));
+    }
+}
+
+/// Readers of a latest value see few of the values, and yet that their versions are not those that they should be.
+#[test]
+fn a_writer_that_does_wrong_is_noticed_by_those_who_see_little() {
+    for fault in ["skip", "repeat"] {
+        let output = of_patterns(&["latest"], &["--seconds", "0.5", "--fault", fault]);
+        let rows = rows(&output);
+        assert_eq!((output.status.code(), rows.len()), (Some(1), 2), "{}", said(&output));
+        for row in &rows {
+            assert_eq!(row["verified"], false, "{fault}: {row}");
+            assert!(number(row, "lost") + number(row, "duplicated") > 0, "{fault}: {row}");
+        }
+    }
+}
+
+/// A receiver that follows another one and forgets what it gets at first.
+#[test]
+fn one_that_follows_and_loses_messages_is_noticed() {
+    let output = of_patterns(&FOLLOWED, &["--seconds", "0.5", "--fault", "forget"]);
+    let rows = rows(&output);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    let followed: Vec<_> = rows.iter().filter(|row| row["mode"] == "followed").collect();
+    assert_eq!(followed.len(), FOLLOWED.len());
+    for row in &rows {
+        assert_eq!(row["verified"], row["mode"] != "followed", "{row}");
+        assert_eq!(number(row, "lost") > 0, row["mode"] == "followed", "{row}");
     }
 }
 

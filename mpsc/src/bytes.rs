@@ -60,7 +60,7 @@ mod producer;
 pub use consumer::Consumer;
 pub use producer::Producer;
 
-const PLAN: Plan =
+pub(crate) const PLAN: Plan =
     Plan { kind: KIND_LANES_BYTES, form: Form::Lanes, element: SHAPE, extra_bytes: |_, _| Some(0) };
 
 /// A queue in a region, created or opened and validated; gives out the roles of producers and of the consumer.

@@ -66,7 +66,7 @@ mod producer;
 pub use consumer::{Consumer, Drain};
 pub use producer::Producer;
 
-fn plan<T: Pod>() -> Plan {
+pub(crate) fn plan<T: Pod>() -> Plan {
     Plan { kind: KIND_LANES_FIXED, form: Form::Lanes, element: shape::<T>(), extra_bytes: |_, _| Some(0) }
 }
 

@@ -68,6 +68,7 @@ mod error;
 pub mod fixed;
 mod lane_set;
 pub mod layout;
+mod look;
 mod options;
 pub mod ordered;
 pub mod poll;
@@ -78,6 +79,7 @@ mod tuning;
 
 pub use error::{AttachError, CorruptLane, CreateError, PopError, RecordPopError};
 pub use layout::{KIND_LANES_BYTES, KIND_LANES_FIXED, KIND_ORDERED_BYTES, KIND_ORDERED_FIXED, MAX_LANES};
+pub use look::View;
 pub use options::{Delivery, Options};
 pub use stats::{LaneState, LaneStats};
 pub use tuning::Tuning;

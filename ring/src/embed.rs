@@ -10,6 +10,7 @@ pub use crate::role::{Role, own_id};
 /// Slots.
 pub mod fixed {
     pub use crate::fixed::end::{PopEnd, PushEnd, shape};
+    pub use crate::look::slots_of;
 }
 
 /// Records.

@@ -356,6 +356,13 @@ pub struct Producer<T, L: Trust = Trusted> {
 }
 
 impl<T: Pod, L: Trust> Producer<T, L> {
+    /// The end without its role.
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn as_end(&mut self) -> &mut PushEnd<T, L> {
+        &mut self.end
+    }
+
     fn attach(ring: &Ring<T, L>, tenure: Tenure) -> Result<Self, AttachError> {
         // SAFETY: the parts of a validated layout; the role is ours, and what its former holder did happened before.
         let end = unsafe { PushEnd::attach(&ring.region, &ring.layout.parts()) }?;
@@ -477,6 +484,13 @@ impl<T, L: Trust> Drop for Consumer<T, L> {
 }
 
 impl<T: Pod, L: Trust> Consumer<T, L> {
+    /// The end without its role.
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn as_end(&mut self) -> &mut PopEnd<T, L> {
+        &mut self.end
+    }
+
     fn attach(ring: &Ring<T, L>, tenure: Tenure) -> Result<Self, AttachError> {
         // SAFETY: the parts of a validated layout; the role is ours, and what its former holder did happened before.
         let end = unsafe { PopEnd::attach(&ring.region, &ring.layout.parts()) }?;

@@ -54,6 +54,7 @@ pub mod embed;
 mod error;
 pub mod fixed;
 mod layout;
+mod look;
 mod role;
 mod stats;
 mod touch;
@@ -64,6 +65,7 @@ pub use error::{
     TooMany,
 };
 pub use layout::{KIND_BYTES, KIND_FIXED, Options};
+pub use look::View;
 pub use role::Owner;
 pub use stats::Stats;
 

@@ -17,7 +17,7 @@ pub(crate) mod rotating;
 pub(crate) mod word;
 
 /// Versions are below this; no cell lives long enough to count so far.
-const END: u64 = 1 << 62;
+pub(crate) const END: u64 = 1 << 62;
 
 /// How often a read tries before it gives up. Under a model each attempt multiplies the schedules.
 const ATTEMPTS: u32 = if cfg!(loom) { 3 } else { 1000 };

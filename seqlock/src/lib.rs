@@ -83,6 +83,7 @@ mod engine;
 mod error;
 mod layout;
 pub mod log;
+mod look;
 mod role;
 pub mod shared;
 pub mod table;
@@ -94,6 +95,7 @@ pub use error::{
     WaitError, WriteError,
 };
 pub use layout::{KIND_BYTES, KIND_CELL, KIND_CLASSIC, KIND_LOG, KIND_SHARED, KIND_TABLE, Options};
+pub use look::View;
 pub use role::Owner;
 pub use wait::{KernelRef, Wake};
 

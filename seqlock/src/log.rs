@@ -6,6 +6,9 @@
 //! and [`Writer::try_write`] refuses to overwrite what it has not taken. Reads and writes are wait-free and make no
 //! system call, unless [`Wake`] was chosen; taking a role is a few steps.
 //!
+//! Values are of a plain type, or [bytes] of any length up to a longest one. The protocol is one, and so is the code of
+//! it: they differ in how a value is copied into its slot and out of it.
+//!
 //! # Memory layout
 //! ```text
 //! line stride  page stride  written by      what
@@ -17,7 +20,8 @@
 //!                                           its low half is what a futex waits for
 //!         640         8448  the writer      stamps u64, one for each group of slots, in whole lines
 //!                           the writer      slots, one behind the other, in whole lines together; a value of b bytes
-//!                                           takes b / 8 words, rounded up. Version v lives in slot v % capacity
+//!                                           takes b / 8 words, rounded up; one of up to b bytes takes as many, and one more
+//!                                           behind them for its length. Version v lives in slot v % capacity
 //!                           reader i        gate i, at the next multiple of the role stride + i role strides:
 //!                                           head u64: the oldest version that it needs, 0 if the gate is open;
 //!                                           owner word u64
@@ -31,7 +35,8 @@
 //!       +32   8  gates_offset
 //!       +40  88  reserved      zero
 //! ```
-//! `data_offset` of the header is where the slots begin, `capacity` how many there are. Versions count from 1. The first
+//! `data_offset` of the header is where the slots begin, `capacity` how many there are; `element_bytes` is the size of the
+//! values, or of the longest one, and the kind says which. Versions count from 1. The first
 //! version of the group of `v` is its *base*: `v - v % group`. A stamp is the base of the versions that its group holds.
 //!
 //! # Protocol
@@ -42,7 +47,7 @@
 //! | 3 | latest = `v`, release; a slice is published by one such store for each piece of it |
 //!
 //! A reader whose next version is `v` waits until `latest` is at least `v`, fences, copies the slot, fences and loads the
-//! stamp. If it is the base of `v`, the copy is whole; else the writer has come round and entered the group: the reader
+//! stamp. If it is the base of `v`, the copy is whole, and the length is a part of it; else the writer has come round and entered the group: the reader
 //! goes on half a lap behind `latest`, or behind that group if that is later. Versions have no gaps, so
 //! the distance is how many it missed. A batch of versions is copied at once and validated by the stamp of its *first*
 //! version alone: the writer enters groups in order, so that one would be gone first.
@@ -77,7 +82,8 @@
 //! - L2: stamps of one group never go back: they grow by the capacity, in the order of the groups. A successor stores
 //!   again what a dead writer stored beyond `latest`.
 //! - L3: while the stamp of a group is `b`, its slots of versions up to `latest` hold versions of base `b`, whole.
-//! - L4: slots and stamps are found by private versions and the private measure: accesses stay within the log.
+//! - L4: slots and stamps are found by private versions and the private measure: accesses stay within the log. Of bytes, no
+//!   more are copied than the private length of the longest value, whatever the slot says.
 //! - L5: the head of a gate is stored by whoever has its lease only.
 //!
 //! # Ordering
@@ -105,7 +111,7 @@
 //! by contract; it never waits.
 //!
 //! # Not guaranteed
-//! - A lying writer can show any bytes as values, or make a reader find the log `Corrupt`. A lying reader can keep its
+//! - A lying writer can show any bytes as values, of any length that there can be, or make a reader find the log `Corrupt`. A lying reader can keep its
 //!   gate closed for as long as it lives, and miss what it has not taken: nothing else.
 //! - A reader that the writer overtakes again and again reads half of a lap at a time at best.
 //! - The writer may be refused for less than an eighth of the capacity that is taken already: for as long as the reader neither
@@ -147,24 +153,28 @@ use tidewire_shm::sync::{AtomicU64, Ordering, Words, fence};
 use tidewire_shm::{Liveness, Region, Trust, Trusted};
 
 use crate::cell::owner_word;
-use crate::codec::{Codec, Fixed};
+use crate::codec::{Buffer, Bytes as BytesCodec, Codec, Fixed};
 use crate::engine::Core;
 use crate::error::{AttachError, Corrupt, CreateError};
 use crate::layout::WORD_BYTES;
 use crate::role::Owner;
 use crate::wait::{KernelRef, system};
 
+pub mod bytes;
 mod error;
 mod gate;
 mod layout;
+mod look;
 mod reader;
 mod room;
 mod writer;
 
-pub use error::{LogFull, NextError};
+use bytes::Bytes;
+pub use error::{BytesNextError, LogFull, NextError, TryWriteError};
 pub use gate::GatedReader;
-use layout::{Layout, Measure};
-pub use layout::{MAX_GATES, Options};
+use layout::{Element, Layout, Measure};
+pub use layout::{KIND_LOG_BYTES, MAX_GATES, Options};
+pub use look::{GateStats, View};
 pub use reader::Reader;
 pub use writer::Writer;
 
@@ -193,26 +203,20 @@ struct Track<T> {
     stamps: Words,
     data: Words,
     measure: Measure,
+    /// Of the longest value.
+    bytes: usize,
     value: PhantomData<fn(T) -> T>,
 }
 
 impl<T> Clone for Track<T> {
     #[cfg_attr(not(loom), expect(clippy::clone_on_copy, reason = "under loom they are counted handles"))]
     fn clone(&self) -> Self {
-        let Self { stamps, data, measure, value } = self;
-        Self { stamps: stamps.clone(), data: data.clone(), measure: *measure, value: *value }
+        let Self { stamps, data, measure, bytes, value } = self;
+        Self { stamps: stamps.clone(), data: data.clone(), measure: *measure, bytes: *bytes, value: *value }
     }
 }
 
-impl<T: Pod> Track<T> {
-    /// Words of a slot.
-    const WORDS: usize = size_of::<T>().div_ceil(WORD_BYTES);
-    /// Whether the bytes of values lie in slots as they do in a slice.
-    const DENSE: bool = size_of::<T>().is_multiple_of(WORD_BYTES);
-    /// Whether a value is copied word by word: what the caller does with it before and behind that can then stay in
-    /// registers, which vectors of other widths would have to wait for.
-    const FEW: bool = Self::DENSE && Self::WORDS <= 16;
-
+impl<T> Track<T> {
     /// # Safety
     /// The track is not used after the last handle on the region is dropped.
     unsafe fn new<L: Trust>(region: &Region<L>, layout: &Layout) -> Self {
@@ -223,6 +227,7 @@ impl<T: Pod> Track<T> {
             // SAFETY: as above.
             data: unsafe { region.words(data, words) },
             measure: layout.measure,
+            bytes: layout.element.bytes,
             value: PhantomData,
         }
     }
@@ -243,6 +248,16 @@ impl<T: Pod> Track<T> {
         // ORD log.follow: Release -> the fence of `Reader::overtaken`; who sees the next stamp sees what is published by now.
         fence(Ordering::Release);
     }
+}
+
+impl<T: Pod> Track<T> {
+    /// Words of a slot.
+    const WORDS: usize = size_of::<T>().div_ceil(WORD_BYTES);
+    /// Whether the bytes of values lie in slots as they do in a slice.
+    const DENSE: bool = size_of::<T>().is_multiple_of(WORD_BYTES);
+    /// Whether a value is copied word by word: what the caller does with it before and behind that can then stay in
+    /// registers, which vectors of other widths would have to wait for.
+    const FEW: bool = Self::DENSE && Self::WORDS <= 16;
 
     /// Step 2, for one version.
     ///
@@ -326,7 +341,37 @@ impl<T: Pod> Track<T> {
     }
 }
 
-/// A log of values of a plain type `T`, in a region, created or opened and validated; gives out its roles.
+impl Track<Bytes> {
+    #[inline(always)]
+    fn codec(&self) -> BytesCodec {
+        BytesCodec::new(self.bytes)
+    }
+
+    /// Step 2, for one version: the bytes, and their length.
+    ///
+    /// # Safety
+    /// The caller is the one writer and has entered the group; the value is not longer than the longest one; the region is
+    /// alive and writable.
+    #[inline(always)]
+    unsafe fn store(&self, version: u64, value: &[u8]) {
+        let (codec, slot) = (self.codec(), self.measure.slot(version));
+        // SAFETY: L4; the caller's promise.
+        unsafe { codec.store(&self.data, slot * codec.words(), value) };
+    }
+
+    /// Copies the slot of a version: its length, and as many bytes, if there is room for them.
+    ///
+    /// # Safety
+    /// The buffer is private and may be written; the region is alive.
+    #[inline(always)]
+    unsafe fn load(&self, version: u64, to: &mut Buffer) {
+        let (codec, slot) = (self.codec(), self.measure.slot(version));
+        // SAFETY: L4; the caller's promise.
+        unsafe { codec.load(&self.data, slot * codec.words(), to) };
+    }
+}
+
+/// A log of values of a plain type `T`, or of [bytes](Bytes), in a region, created or opened and validated; gives out its roles.
 ///
 /// `L` says whether the other processes are trusted (see [`Trust`]). Values are copied in and out either way.
 pub struct Log<T, L: Trust = Trusted> {
@@ -355,14 +400,12 @@ impl<T: Pod> Log<T, Trusted> {
 }
 
 impl<T: Pod, L: Trust> Log<T, L> {
-    const ELEMENT: (usize, usize) = (size_of::<T>(), align_of::<T>());
-
     /// Bytes of region that a log needs.
     ///
     /// # Errors
     /// [`CreateError`] if `T` is empty or the options cannot be.
     pub fn bytes(options: &Options) -> Result<usize, CreateError> {
-        Ok(Layout::new(Self::ELEMENT.0, Self::ELEMENT.1, options)?.total_bytes())
+        Ok(Layout::new(Element::plain::<T>(), options)?.total_bytes())
     }
 
     /// Creates a log without values in a region that nobody uses (any more). What lay there is gone from the first store
@@ -371,7 +414,7 @@ impl<T: Pod, L: Trust> Log<T, L> {
     /// # Errors
     /// As [`bytes`](Self::bytes), or if the region is too short or cannot be written.
     pub fn create(region: Region<L>, options: &Options) -> Result<Self, CreateError> {
-        let layout = Layout::create(&region, Self::ELEMENT, options)?;
+        let layout = Layout::create(&region, Element::plain::<T>(), options)?;
         Ok(Self { region, layout, value: PhantomData })
     }
 
@@ -382,10 +425,12 @@ impl<T: Pod, L: Trust> Log<T, L> {
     /// [`AttachError::Incompatible`] names the first field that differs from what `T` and `type_fingerprint`
     /// would have written.
     pub fn open(region: Region<L>, type_fingerprint: u64) -> Result<Self, AttachError> {
-        let layout = Layout::open(&region, Self::ELEMENT, type_fingerprint)?;
+        let layout = Layout::open(&region, Element::plain::<T>(), type_fingerprint)?;
         Ok(Self { region, layout, value: PhantomData })
     }
+}
 
+impl<T, L: Trust> Log<T, L> {
     /// Slots of the log: while the writer rests, it keeps this many of the latest values but for less than a sixteenth.
     #[must_use]
     pub fn capacity(&self) -> u64 {

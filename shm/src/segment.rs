@@ -11,6 +11,7 @@ mod lease_range;
 mod listing;
 mod map;
 mod memory;
+mod mode;
 mod name;
 mod named;
 mod options;
@@ -67,7 +68,8 @@ pub use stale::{Arrival, JoinError, Joined, Presence, StalePolicy};
 /// - **Room is taken at creation.** A full file system, or too little memory, is [`SegmentError::NoSpace`] then, and
 ///   never a signal later. Memory that runs out because of other processes is the kernel's affair, as ever.
 /// - **Only this user's processes can interfere.** Directory and file belong to the effective user and are closed
-///   to all others; symbolic links, foreign owners, wider modes and second links are refused.
+///   to all others; symbolic links, foreign owners, wider modes and second links are refused. Who else can, where that is
+///   wanted, a [mode](SegmentOptions::mode) says.
 /// - **Dropping removes nothing.** A name stays until [`unlink`](Self::unlink) or [`withdraw`](Self::withdraw), a
 ///   mapping until the last region over it is dropped; a mapping outlives its name.
 ///

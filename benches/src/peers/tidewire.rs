@@ -10,7 +10,14 @@ use crate::contender::{
 };
 
 /// The names of our variants; the first is the default.
-pub const NAMES: [&str; 4] = [Default::NAME, TouchOff::NAME, NoPauses::NAME, Plain::NAME];
+pub const NAMES: [&str; 6] = [
+    Default::NAME,
+    TouchOff::NAME,
+    NoPauses::NAME,
+    Plain::NAME,
+    "tidewire, page stride",
+    "tidewire, in parts",
+];
 
 /// How the consumer is tuned.
 pub trait Variant: 'static {

@@ -1,13 +1,13 @@
 //! The tables of a report, one for each cell, mode and regime.
 
 use super::{dash, for_each_view, heads, line, millions, nanos, put, range, ratios, small};
-use crate::cells::{Group, Kind};
+use crate::cells::Kind;
 use crate::pair::Mode;
 use crate::record::{CellRecord, Record};
 use crate::summary::{
-    CALLS, CORES, FAIRNESS, FIRST_OWN, FIRST_RATE, FIRST_SHARED, LINE, MAX, MEAN, MEAN_TO_FLOOR,
-    MEAN_TO_LINE, Metric, NOTHING, OWN, P50, P99, P99_TO_LINE, P999, RATE, READ_ALONE, RETRIES, SHARED,
-    Spread, TOLD, TOLD_AFTER, TORN, View, WRITE_ALONE, WRITES, dropped, headlines,
+    CALLS, CORES, CPU_SECONDS, CRATES, FAIRNESS, FIRST_OWN, FIRST_RATE, FIRST_SHARED, LINE, MAX, MEAN,
+    MEAN_TO_FLOOR, MEAN_TO_LINE, Metric, NOTHING, OWN, P50, P99, P99_TO_LINE, P999, RATE, READ_ALONE,
+    RETRIES, SECONDS, SHARED, Spread, TOLD, TOLD_AFTER, TORN, View, WRITE_ALONE, WRITES, dropped, headlines,
 };
 
 /// The tables of all cells.
@@ -36,6 +36,7 @@ pub fn tables(record: &Record) -> String {
             Kind::Calls => calls(&mut out, record, cell, mode, view),
             Kind::Death => deaths(&mut out, record, cell, mode, view),
             Kind::Memory => memory(&mut out, record, cell, mode, view),
+            Kind::Build => builds(&mut out, record, cell, mode, view),
         }
         put(&mut out, "");
     });
@@ -44,7 +45,7 @@ pub fn tables(record: &Record) -> String {
 
 fn rates(out: &mut String, record: &Record, cell: &CellRecord, mode: Mode, view: View<'_>) {
     let to = format!("x {}", cell.reference);
-    let (first, crowd) = (cell.name == "single-64", cell.group == Group::Mpsc);
+    let (first, crowd) = (cell.name == "single-64", cell.name.starts_with("mpsc-"));
     let mut columns = vec!["contender", "M/s", "GB/s", to.as_str()];
     if first {
         columns.push("first 10 ms, M/s");
@@ -220,6 +221,21 @@ fn memory(out: &mut String, record: &Record, cell: &CellRecord, mode: Mode, view
             cells.push(view.spread(name, metric).map_or_else(dash, |s| range(&s, |kib| format!("{kib:.0}"))));
         }
         tail(&mut cells, record, cell, mode, view, name);
+        line(out, &cells);
+    }
+}
+
+fn builds(out: &mut String, record: &Record, cell: &CellRecord, mode: Mode, view: View<'_>) {
+    let to = format!("x {}", cell.reference);
+    heads(out, &["package", "s", to.as_str(), "CPU, s", "packages", "n", "dropped"]);
+    for name in &cell.contenders {
+        let Some(seconds) = view.spread(name, SECONDS) else { continue };
+        let show = |spread: Spread| range(&spread, |seconds| format!("{seconds:.1}"));
+        let ratio = view.ratio(name, SECONDS, &cell.reference, SECONDS);
+        let mut cells = vec![name.clone(), show(seconds), ratio.map_or_else(dash, ratios)];
+        cells.push(view.spread(name, CPU_SECONDS).map_or_else(dash, show));
+        cells.push(view.spread(name, CRATES).map_or_else(dash, |s| format!("{:.0}", s.median)));
+        cells.extend([seconds.n.to_string(), dropped(record, &cell.name, mode, name).to_string()]);
         line(out, &cells);
     }
 }

@@ -153,6 +153,11 @@ pub enum SubscribeError {
     Corrupt(tidewire_seqlock::Corrupt),
     /// As [`TryRecvError::ForkedChild`].
     ForkedChild,
+    /// As [`TryRecvError::BufferTooSmall`]; only of what is published as bytes.
+    BufferTooSmall {
+        /// Its bytes.
+        needed: usize,
+    },
 }
 
 impl fmt::Display for SubscribeError {
@@ -162,6 +167,7 @@ impl fmt::Display for SubscribeError {
             Self::Disconnected => f.write_str("expected a message, found no publisher any more"),
             Self::Corrupt(corrupt) => corrupt.fmt(f),
             Self::ForkedChild => f.write_str(FORKED),
+            Self::BufferTooSmall { needed } => too_small(*needed, f),
         }
     }
 }

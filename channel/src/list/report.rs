@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use tidewire_shm::RoleId;
 
 use crate::bytes::KIND_BYTES;
+use crate::bytes_publish::KIND_PUBLISH_BYTES;
 use crate::latest::KIND_LATEST;
 use crate::options::{Kind, Overflow};
 use crate::typed::KIND_CHANNEL;
@@ -29,6 +30,8 @@ pub enum Pattern {
     Latest,
     /// A publisher and its subscribers.
     Publish,
+    /// A publisher of bytes and its subscribers.
+    PublishBytes,
     /// Another structure, of which the header names the kind.
     Other(u32),
     /// Nothing that begins as a structure does.
@@ -43,6 +46,7 @@ impl Pattern {
             Some(KIND_REQUESTS) => Self::Requests,
             Some(KIND_LATEST) => Self::Latest,
             Some(KIND_PUBLISH) => Self::Publish,
+            Some(KIND_PUBLISH_BYTES) => Self::PublishBytes,
             Some(kind) => Self::Other(kind),
             None => Self::Unmarked,
         }
@@ -56,6 +60,7 @@ impl Pattern {
             Self::Requests => Some(KIND_REQUESTS),
             Self::Latest => Some(KIND_LATEST),
             Self::Publish => Some(KIND_PUBLISH),
+            Self::PublishBytes => Some(KIND_PUBLISH_BYTES),
             Self::Other(_) | Self::Unmarked => None,
         }
     }
@@ -68,8 +73,8 @@ impl Pattern {
             (Self::Requests, 0) => "server",
             (Self::Requests, _) => "client",
             (Self::Latest, _) => "writer",
-            (Self::Publish, 0) => "publisher",
-            (Self::Publish, _) => "subscriber",
+            (Self::Publish | Self::PublishBytes, 0) => "publisher",
+            (Self::Publish | Self::PublishBytes, _) => "subscriber",
             (Self::Other(_) | Self::Unmarked, _) => "peer",
         }
     }
@@ -93,6 +98,7 @@ impl fmt::Display for Pattern {
             Self::Requests => f.pad("requests"),
             Self::Latest => f.pad("latest"),
             Self::Publish => f.pad("publish"),
+            Self::PublishBytes => f.pad("pub-bytes"),
             Self::Other(kind) => f.pad(&format!("{kind:#x}")),
             Self::Unmarked => f.pad("unmarked"),
         }
@@ -167,21 +173,33 @@ pub struct Peer {
     pub dropped: u64,
     /// How often it waited for room; 0 for all but the senders of channels.
     pub waited: u64,
-    /// Bytes that it sent, or asked, and that take room: with what frames them, and with what was received last. `None` where
-    /// that is not seen from outside, as in a channel of messages of one type.
+    /// Messages that it sent and that take room, with what was received last; bytes, with what frames them, in a channel of
+    /// bytes and of questions that were asked. Where the oldest are overwritten, those that the receiver has not said that it
+    /// passed. `None` for all but senders and clients, and where it is not seen from outside.
     pub queued: Option<u64>,
+    /// What `queued` counts: `"messages"` or `"bytes"`; empty for all but senders and clients.
+    pub unit: &'static str,
+    /// Whether that fills all its room, so that the next one waits, or is dropped, or takes the place of the oldest.
+    pub full: bool,
+    /// Messages that were published and that it has not let go of: what it has not received, and less than an eighth of what
+    /// is kept (or than 64, if that is more) of what it has. Those beyond the capacity are overwritten. `None` for all but
+    /// subscribers.
+    pub lag: Option<u64>,
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { role, number, standing, generation, dropped, waited, queued, .. } = self;
+        let Self { role, number, standing, generation, dropped, waited, queued, unit, full, lag, .. } = self;
         let pid = self.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string());
         write!(f, "{role:<10} {number:>3} {standing:<7} pid {pid:>8} generation {generation:>5}")?;
         if *role == "sender" {
             write!(f, " dropped {dropped} waited {waited}")?;
         }
         if let Some(queued) = queued {
-            write!(f, " queued {queued} bytes")?;
+            write!(f, " queued {queued} {unit}{}", if *full { " (full)" } else { "" })?;
+        }
+        if let Some(lag) = lag {
+            write!(f, " lag {lag} messages")?;
         }
         Ok(())
     }
@@ -234,8 +252,15 @@ pub struct Report {
     pub kind: Option<Kind>,
     /// What becomes of messages for which there is no room, in a channel.
     pub overflow: Option<Overflow>,
-    /// Messages that fit for each sender, in a channel; bytes in a channel of bytes.
+    /// Messages that fit for each sender, in a channel; bytes in a channel of bytes, and for each client's questions; messages
+    /// that there is room for, where they are published.
     pub capacity: Option<u64>,
+    /// The version of the latest value, 0 if that is the initial one; of what was published last, or sent last where the oldest
+    /// are overwritten: how many messages there were.
+    pub newest: Option<u64>,
+    /// Messages up to that one that a subscriber that comes now can ask for, whatever the publisher is doing; where the oldest are
+    /// overwritten, those that a receiver surely finds.
+    pub kept: Option<u64>,
     /// Places for those who connect to whoever owns it: the most senders, clients or subscribers that there can be.
     pub places: u32,
     /// Who takes part, or did last in its place: the owner first.
@@ -246,11 +271,17 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", Entry::HEAD)?;
         write!(f, "{}", self.entry)?;
+        let mut told = Vec::new();
         if let (Some(kind), Some(overflow)) = (self.kind, self.overflow) {
-            write!(f, "\nkind {kind:?}, overflow {overflow:?}, places {}", self.places)?;
+            told.push(format!("kind {kind:?}, overflow {overflow:?}"));
         }
-        if let Some(capacity) = self.capacity {
-            write!(f, ", capacity {capacity}")?;
+        if self.places > 0 {
+            told.push(format!("places {}", self.places));
+        }
+        let numbers = [("capacity", self.capacity), ("newest", self.newest), ("kept", self.kept)];
+        told.extend(numbers.into_iter().filter_map(|(name, number)| Some(format!("{name} {}", number?))));
+        if !told.is_empty() {
+            write!(f, "\n{}", told.join(", "))?;
         }
         for peer in &self.peers {
             write!(f, "\n{peer}")?;

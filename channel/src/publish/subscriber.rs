@@ -1,47 +1,22 @@
-//! A subscriber.
+//! A subscriber to messages of a type.
 
 use std::fmt;
 use std::io;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags};
-use tidewire_seqlock::log::{GatedReader, Log, NextError, Reader, Start};
-use tidewire_shm::bell::{Armed, Caller, PeerState, Roster, System, Woken};
-use tidewire_shm::{
-    DeathWatch, ForkMark, NoticeAddress, RoleId, Segment, SegmentLease, SegmentLeases, Untrusted,
-};
+use rustix::event::PollFd;
+use tidewire_seqlock::log::{Log, NextError};
+use tidewire_shm::Segment;
 
-use super::attached;
-use crate::company::OWNER;
+use super::{Next, Source, SubscribeEnd};
 use crate::error::{OpenError, SubscribeError};
-use crate::event::{Ending, Events, UNRUNG, UNWATCHED};
 use crate::futures::Subscribing;
 use crate::ground::Ground;
 use crate::message::Message;
-use crate::options::{Options, Wait};
-use crate::queue::{cannot, is_vacant};
-use crate::rest::{Rest, Until};
+use crate::options::Options;
+use crate::rest::Until;
 use crate::select::{Endpoint, sealed};
-use crate::typed::{Leaving, single_queue};
-
-/// Attempts of one poll.
-const LOOKS: u32 = 16;
-
-/// How a subscriber reads.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one of it, and reading shall not go through a pointer"
-)]
-enum Source<T: Message> {
-    /// With a gate: it is known, can be waited for, and sleeps at a bell.
-    Seated(GatedReader<T, Untrusted, SegmentLease>, Rest, Caller<System, Untrusted>),
-    /// It cannot write.
-    Observing(Reader<T, Untrusted>, Wait),
-    /// In a fork child, whose parent has it.
-    Abandoned,
-}
 
 /// A subscriber. `Send`, not `Sync`, not `Clone`.
 ///
@@ -52,29 +27,7 @@ enum Source<T: Message> {
 /// - It delays nobody, unless the publication was made to wait.
 /// - While messages are there, no system call, no allocation and no lock.
 pub struct Subscriber<T: Message> {
-    source: Source<T>,
-    events: Events,
-    mark: ForkMark,
-    /// The publisher that is known, if one is there.
-    publisher: Option<u64>,
-    watch: Option<DeathWatch>,
-    notice: [u64; 2],
-    ending: Ending,
-    /// The head that was last told to the publisher.
-    told: u64,
-    missed: u64,
-    roster: Roster<Untrusted>,
-    leases: Arc<SegmentLeases>,
-    segment: Segment,
-    leaving: Leaving,
-}
-
-/// What became of one look.
-enum Next<T> {
-    Got(T),
-    Nothing,
-    Missed(u64),
-    Corrupt(tidewire_seqlock::Corrupt),
+    end: SubscribeEnd<T>,
 }
 
 impl<T: Message> Source<T> {
@@ -92,88 +45,15 @@ impl<T: Message> Source<T> {
             Err(NextError::Corrupt(corrupt)) => Next::Corrupt(corrupt),
         }
     }
-
-    fn lag(&mut self) -> u64 {
-        match self {
-            Self::Seated(reader, ..) => reader.lag().unwrap_or(1),
-            Self::Observing(reader, _) => reader.lag().unwrap_or(1),
-            Self::Abandoned => 0,
-        }
-    }
 }
 
 impl<T: Message> Subscriber<T> {
-    fn start(options: &Options) -> Start {
-        match options.history {
-            0 => Start::Next,
-            history => Start::History(history),
-        }
+    pub(super) fn on(ground: Ground, options: &Options) -> Result<Self, OpenError> {
+        Ok(Self { end: SubscribeEnd::on(ground, options, |region| Log::open(region, 0))? })
     }
 
-    pub(super) fn on(mut ground: Ground, options: &Options) -> Result<Self, OpenError> {
-        let log = attached(Log::<T, _>::open(single_queue(&mut ground)?, 0), "subscriber")?;
-        let reader = attached(log.gated_reader(Self::start(options), &*ground.leases), "subscriber")?;
-        let mut caller = ground.roster.caller(OWNER, System)?;
-        let own = ground.attend(reader.gate() + 1, &options.wait.sleep_options())?;
-        // A publisher that sleeps has one more to wait for.
-        let _rung = caller.ring();
-        let rest = Rest { own, wait: options.wait };
-        Ok(Self::reading(Source::Seated(reader, rest, caller), ground, options))
-    }
-
-    pub(super) fn observing(mut ground: Ground, options: &Options) -> Result<Self, OpenError> {
-        let log = attached(Log::<T, _>::open(single_queue(&mut ground)?, 0), "subscriber")?;
-        let reader = log.reader(Self::start(options)).map_err(cannot)?;
-        let mut observing = Self::reading(Source::Observing(reader, options.wait), ground, options);
-        // Nobody knows that it is there: what it looks at is not its to take away.
-        observing.leaving.keep = true;
-        Ok(observing)
-    }
-
-    fn reading(source: Source<T>, ground: Ground, options: &Options) -> Self {
-        let leaving = Leaving::of(&ground, options);
-        let Ground { segment, leases, roster, mark, .. } = ground;
-        let mut made = Self {
-            source,
-            events: Events::default(),
-            mark,
-            publisher: None,
-            watch: None,
-            notice: [0; 2],
-            ending: Ending::Unasked,
-            told: 0,
-            missed: 0,
-            roster,
-            leases,
-            segment,
-            leaving,
-        };
-        made.meet();
-        made
-    }
-
-    /// Gets to know the publisher that is there now.
-    fn meet(&mut self) {
-        let said = self.roster.entry(OWNER);
-        let now = said.present.then_some(said.generation);
-        if now != self.publisher {
-            self.publisher = now;
-            self.notice = said.notice;
-            self.ending = Ending::Unasked;
-            self.watch = now.and_then(|_| DeathWatch::find(NoticeAddress::from_words(said.notice)).ok());
-        }
-    }
-
-    /// Whether nobody publishes any more.
-    #[cold]
-    fn is_deserted(&mut self) -> bool {
-        self.meet();
-        match (&self.publisher, &self.watch) {
-            (None, _) => true,
-            (Some(_), Some(watch)) if watch.state() != PeerState::Detached => watch.is_dead_hint(),
-            // One that is about to end may still publish: its lease is the proof.
-            (Some(_), _) => is_vacant(&self.leases, RoleId::CONSUMER),
-        }
+    pub(super) fn observing(ground: Ground, options: &Options) -> Result<Self, OpenError> {
+        Ok(Self { end: SubscribeEnd::observing(ground, options, |region| Log::open(region, 0))? })
     }
 
     /// Takes a message if there is one; those that were overwritten before they could be read are counted in
@@ -183,53 +63,12 @@ impl<T: Message> Subscriber<T> {
     /// [`SubscribeError::Empty`], [`SubscribeError::Disconnected`] if there is none and nobody publishes any more.
     #[inline]
     pub fn try_recv(&mut self) -> Result<T, SubscribeError> {
-        if self.mark.is_forked_child() {
+        // As `try_take` does; but so the message is not copied once more on its way to the caller.
+        if self.end.is_forked_child() {
             return Err(SubscribeError::ForkedChild);
         }
-        match self.look() {
-            Err(SubscribeError::Empty) => self.look_closely(),
-            done => done,
-        }
-    }
-
-    #[inline]
-    fn look(&mut self) -> Result<T, SubscribeError> {
-        // Overtaken again and again is what a stopped one is: each time it goes on half of a lap behind.
-        for _ in 0..LOOKS {
-            match self.source.next() {
-                Next::Got(value) => {
-                    self.tell();
-                    return Ok(value);
-                }
-                Next::Nothing => return Err(SubscribeError::Empty),
-                Next::Missed(missed) => self.missed += missed,
-                Next::Corrupt(corrupt) => return Err(SubscribeError::Corrupt(corrupt)),
-            }
-        }
-        Err(SubscribeError::Empty)
-    }
-
-    /// Tells the publisher that there is room, where that changed.
-    #[inline]
-    fn tell(&mut self) {
-        if let Source::Seated(reader, _, caller) = &mut self.source
-            && reader.head() != self.told
-        {
-            self.told = reader.head();
-            let _rung = caller.ring();
-        }
-    }
-
-    #[cold]
-    fn look_closely(&mut self) -> Result<T, SubscribeError> {
-        // It may have let go of what it took.
-        self.tell();
-        if !self.is_deserted() {
-            return Err(SubscribeError::Empty);
-        }
-        // What was published before the publisher went is there by now.
-        match self.look() {
-            Err(SubscribeError::Empty) => Err(SubscribeError::Disconnected),
+        match self.end.look(&mut Source::next) {
+            Err(SubscribeError::Empty) => self.end.look_closely(&mut Source::next),
             done => done,
         }
     }
@@ -242,7 +81,7 @@ impl<T: Message> Subscriber<T> {
     /// order when it had no other subscriber: the name went with it, and whoever publishes next has other memory.
     #[inline]
     pub fn recv(&mut self) -> Result<T, SubscribeError> {
-        self.recv_until(Until::NEVER)
+        self.end.take_until(Until::NEVER, Source::next)
     }
 
     /// Waits for a message, but not longer than `time`.
@@ -250,10 +89,7 @@ impl<T: Message> Subscriber<T> {
     /// # Errors
     /// As [`recv`](Self::recv), and [`SubscribeError::Empty`] if none came in all that time.
     pub fn recv_timeout(&mut self, time: Duration) -> Result<T, SubscribeError> {
-        match self.try_recv() {
-            Err(SubscribeError::Empty) => self.recv_until(Until::after(time)),
-            done => done,
-        }
+        self.end.take_in(time, Source::next)
     }
 
     /// Waits for a message until a moment.
@@ -264,64 +100,16 @@ impl<T: Message> Subscriber<T> {
         self.recv_timeout(deadline.saturating_duration_since(Instant::now()))
     }
 
-    fn recv_until(&mut self, until: Until) -> Result<T, SubscribeError> {
-        loop {
-            match self.try_recv() {
-                Err(SubscribeError::Empty) if until.is_over() => return Err(SubscribeError::Empty),
-                Err(SubscribeError::Empty) => self.sleep(until),
-                done => return done,
-            }
-        }
-    }
-
-    /// Sleeps until there is something to do.
-    fn sleep(&mut self, until: Until) {
-        let Self { source, watch, leases, roster, publisher, .. } = self;
-        let watches: Vec<&DeathWatch> =
-            watch.iter().filter(|watch| watch.state() != PeerState::Detached).collect();
-        match source {
-            Source::Seated(reader, rest, caller) => {
-                reader.release();
-                let _rung = caller.ring();
-                let mut ready = || reader.lag() != Ok(0) || caller.holder() != *publisher;
-                let woken = rest.wait(&mut ready, until, &watches, !watches.is_empty());
-                // A publisher may have spoilt its own notice and died: then only its lease tells.
-                if woken == Woken::TimedOut && is_vacant(leases, RoleId::CONSUMER) {
-                    *watch = None;
-                }
-            }
-            Source::Observing(reader, wait) => {
-                let slice = until.left().map_or(UNWATCHED, |left| left.min(UNWATCHED));
-                let deserted = || !roster.entry(OWNER).present;
-                match wait {
-                    Wait::Spin | Wait::Yield => {
-                        let end = Until::after(slice);
-                        while reader.lag() == Ok(0) && !deserted() && !end.is_over() {
-                            if *wait == Wait::Spin {
-                                std::hint::spin_loop();
-                            } else {
-                                std::thread::yield_now();
-                            }
-                        }
-                    }
-                    // Whatever ends it, the next look tells.
-                    _ => drop(reader.wait_next(&**leases, slice)),
-                }
-            }
-            Source::Abandoned => {}
-        }
-    }
-
     /// Messages that were overwritten before this subscriber could read them, so far: what it received and what it missed,
     /// together, is all that was published since it came.
     #[must_use]
     pub fn missed(&self) -> u64 {
-        self.missed
+        self.end.missed()
     }
 
     /// Messages that are published and not received yet.
     pub fn lag(&mut self) -> u64 {
-        self.source.lag()
+        self.end.lag()
     }
 
     /// The messages that come, until nobody publishes any more or something is wrong: [`try_recv`](Self::try_recv) tells what.
@@ -336,13 +124,13 @@ impl<T: Message> Subscriber<T> {
 
     /// Whether somebody is there to publish.
     pub fn is_connected(&mut self) -> bool {
-        !self.mark.is_forked_child() && !self.is_deserted()
+        self.end.is_connected()
     }
 
     /// The memory of the publication, to hand it to other processes.
     #[must_use]
     pub fn memory(&self) -> &Segment {
-        &self.segment
+        self.end.memory()
     }
 
     /// As [`recv`](Self::recv), for async code in any runtime; cancel-safe. The death of the publisher ends the same await.
@@ -354,97 +142,32 @@ impl<T: Message> Subscriber<T> {
     }
 
     pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, SubscribeError>> {
-        sealed::Sealed::disarm(self);
-        for _ in 0..LOOKS {
-            match self.try_recv() {
-                Err(SubscribeError::Empty) => {}
-                done => return Poll::Ready(done),
-            }
-            match sealed::Sealed::arm(self).and_then(|ready| if ready { Ok(true) } else { self.register(cx) })
-            {
-                Ok(true) => {}
-                Ok(false) => return Poll::Pending,
-                Err(_) => break,
-            }
-        }
-        // Without descriptors: look again soon.
-        sealed::Sealed::disarm(self);
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-
-    /// False: the task is woken.
-    fn register(&mut self, cx: &Context<'_>) -> io::Result<bool> {
-        let seated = matches!(self.source, Source::Seated(..));
-        if seated {
-            self.events.register(cx.waker())?;
-        }
-        if !self.ending.register(cx.waker()) || !seated {
-            let wait = if seated { UNWATCHED } else { Duration::from_millis(1) };
-            self.events.wake_at(Instant::now() + wait, cx.waker())?;
-        } else {
-            self.events.wake_at(Instant::now() + UNRUNG, cx.waker())?;
-        }
-        Ok(false)
+        self.end.poll_take(cx, Source::next)
     }
 }
 
 impl<T: Message> sealed::Sealed for Subscriber<T> {
     fn is_ready(&mut self) -> bool {
-        self.mark.is_forked_child() || self.source.lag() > 0 || self.is_deserted()
+        self.end.is_ready()
     }
 
     fn arm(&mut self) -> io::Result<bool> {
-        if self.is_ready() {
-            return Ok(true);
-        }
-        self.ending.find(self.watch.as_ref(), self.notice);
-        let Self { source, events, publisher, .. } = self;
-        let Source::Seated(reader, rest, caller) = source else { return Ok(false) };
-        reader.release();
-        let _rung = caller.ring();
-        let armed = events.arm(&mut rest.own, || reader.lag() != Ok(0) || caller.holder() != *publisher)?;
-        Ok(armed == Armed::Ready)
+        self.end.arm()
     }
 
     fn disarm(&mut self) {
-        if self.mark.is_forked_child() {
-            return;
-        }
-        if let Source::Seated(_, rest, _) = &mut self.source {
-            self.events.disarm(&mut rest.own);
-        }
+        self.end.disarm();
     }
 
     fn descriptors<'a>(&'a mut self, to: &mut Vec<PollFd<'a>>) -> bool {
-        let poll = |fd| PollFd::from_borrowed_fd(fd, PollFlags::IN);
-        to.extend(self.events.fd().filter(|_| self.events.is_armed()).map(poll));
-        to.extend(self.ending.fd().map(poll));
-        self.ending.fd().is_some() && matches!(self.source, Source::Seated(..))
+        self.end.descriptors(to)
     }
 }
 
 impl<T: Message> Endpoint for Subscriber<T> {}
 
-impl<T: Message> Drop for Subscriber<T> {
-    #[expect(clippy::mem_forget, reason = "in a fork child nothing of the parent's may be given back")]
-    fn drop(&mut self) {
-        let source = std::mem::replace(&mut self.source, Source::Abandoned);
-        if self.mark.is_forked_child() {
-            std::mem::forget((std::mem::take(&mut self.events), std::mem::take(&mut self.ending)));
-            return std::mem::forget(source);
-        }
-        if let Source::Seated(reader, rest, mut caller) = source {
-            // The entry before the gate: whoever takes the gate next has the entry, too.
-            drop(rest);
-            drop(reader);
-            let _rung = caller.ring();
-        }
-    }
-}
-
 impl<T: Message> fmt::Debug for Subscriber<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subscriber").field("memory", &self.segment).finish_non_exhaustive()
+        f.debug_struct("Subscriber").field("memory", self.memory()).finish_non_exhaustive()
     }
 }

@@ -4,6 +4,12 @@
 //! missed): before each wait, every eighth of the capacity, and when it leaves. One that follows goes on there, so that the
 //! account of what was missed has no gap; what a dead one had received since it last said so comes again. (One that is killed
 //! within the few instructions between its own entry and its first word leaves a zero there: then all that is kept comes again.)
+//!
+//! Several senders have a log each: how they are told apart is written in [`lanes`].
+
+mod fair;
+mod lanes;
+mod look;
 
 use tidewire_seqlock::log::{Log, NextError, Reader, Start, Writer};
 use tidewire_shm::bell::Roster;
@@ -14,6 +20,11 @@ use crate::error::{Corrupt, OpenError};
 use crate::message::Message;
 use crate::options::Kind;
 use crate::receive::RECEIVER;
+
+pub(crate) use fair::FairSource;
+use lanes::{Lanes, Place, Taken};
+pub(super) use lanes::{bytes_of, create};
+pub(crate) use look::look;
 
 /// Counters of the receiver's entry.
 pub(crate) const PASSED: usize = 2;
@@ -53,6 +64,28 @@ fn skip<T: Message>(reader: &mut Reader<T, Untrusted>, passed: u64) {
     }
 }
 
+/// A reader behind what a former receiver passed, and how much that was.
+fn follow<T: Message>(
+    log: &Log<T, Untrusted>,
+    passed: u64,
+) -> Result<(Reader<T, Untrusted>, u64), OpenError> {
+    let mut reader = log.reader(Start::Next).map_err(cannot)?;
+    // Not more than there is, whoever wrote that.
+    let passed = passed.min(reader.position() - 1);
+    if reader.position() - 1 > passed {
+        reader = log.reader(Start::Oldest).map_err(cannot)?;
+        skip(&mut reader, passed);
+    }
+    Ok((reader, passed))
+}
+
+fn receiver_lease(leases: &SegmentLeases) -> Result<SegmentLease, OpenError> {
+    leases.acquire(RoleId::CONSUMER).map_err(|error| match error {
+        LeaseError::Held { .. } => OpenError::Taken { role: "receiver", pid: None },
+        error => OpenError::Lease(error),
+    })
+}
+
 /// The receiving end.
 #[derive(Debug)]
 pub(crate) struct LossySource<T: Message> {
@@ -77,17 +110,8 @@ impl<T: Message> LossySource<T> {
         passed: u64,
     ) -> Result<Self, OpenError> {
         let log = open::<T>(kind, region)?;
-        let role = leases.acquire(RoleId::CONSUMER).map_err(|error| match error {
-            LeaseError::Held { .. } => OpenError::Taken { role: "receiver", pid: None },
-            error => OpenError::Lease(error),
-        })?;
-        let mut reader = log.reader(Start::Next).map_err(cannot)?;
-        // Not more than there is, whoever wrote that.
-        let passed = passed.min(reader.position() - 1);
-        if reader.position() - 1 > passed {
-            reader = log.reader(Start::Oldest).map_err(cannot)?;
-            skip(&mut reader, passed);
-        }
+        let role = receiver_lease(leases)?;
+        let (reader, passed) = follow(&log, passed)?;
         let before = (reader.position() - 1).saturating_sub(passed);
         let (period, early) = ((log.capacity() / 8).max(1), reader.missed());
         Ok(Self { reader, before, early, told: (0, 0), period, cut_short: false, _role: role })
@@ -169,6 +193,8 @@ pub(crate) struct LossySink<T: Message> {
     capacity: usize,
     /// Messages until the receiver is looked after: nothing is ever full, so nothing else would tell of its death.
     left: usize,
+    /// Where it is one of several.
+    place: Option<Box<Place<T>>>,
 }
 
 impl<T: Message> LossySink<T> {
@@ -178,8 +204,28 @@ impl<T: Message> LossySink<T> {
         leases: &SegmentLeases,
     ) -> Result<Self, OpenError> {
         let log = open::<T>(kind, region)?;
+        let writer = attached(log.writer(leases), "peer")?;
+        Ok(Self::on(&log, writer, None))
+    }
+
+    /// Of one of several senders.
+    pub(super) fn open_lane(
+        region: Region<Untrusted>,
+        lanes: u32,
+        leases: &SegmentLeases,
+    ) -> Result<Self, OpenError> {
+        let lanes = Lanes::open(region, lanes)?;
+        let Taken { lane, begin, log, writer } = lanes.take(leases)?;
+        Ok(Self::on(&log, writer, Some(Box::new(Place { lanes, lane, begin }))))
+    }
+
+    fn on(
+        log: &Log<T, Untrusted>,
+        writer: Writer<T, Untrusted, SegmentLease>,
+        place: Option<Box<Place<T>>>,
+    ) -> Self {
         let capacity = usize::try_from(log.capacity()).unwrap_or(usize::MAX);
-        Ok(Self { writer: attached(log.writer(leases), "peer")?, capacity, left: capacity })
+        Self { writer, capacity, left: capacity, place }
     }
 
     pub(super) fn push(&mut self, value: &T) -> Pushed {
@@ -212,9 +258,45 @@ impl<T: Message> LossySink<T> {
         self.capacity
     }
 
+    pub(super) fn lane(&self) -> u32 {
+        self.place.as_ref().map_or(0, |place| place.lane)
+    }
+
     /// What the receiver has not passed yet, as it said.
     pub(super) fn len(&self, roster: &Roster<Untrusted>) -> usize {
-        let behind = self.writer.version().saturating_sub(roster.counter(RECEIVER, PASSED));
+        let passed = match &self.place {
+            None => roster.counter(RECEIVER, PASSED),
+            Some(place) => place.lanes.account(place.lane).passed,
+        };
+        self.bounded(self.writer.version().saturating_sub(passed))
+    }
+
+    fn bounded(&self, behind: u64) -> usize {
         usize::try_from(behind).map_or(self.capacity, |behind| behind.min(self.capacity))
     }
+
+    /// The same of all senders that there can be.
+    pub(super) fn queued(&self, roster: &Roster<Untrusted>) -> Vec<(u32, usize)> {
+        let Some(place) = &self.place else { return vec![(0, self.len(roster))] };
+        let depth = |lane| if is_new(roster, lane) { 0 } else { self.bounded(place.lanes.depth(lane)) };
+        (0..place.lanes.len()).map(|lane| (lane, depth(lane))).collect()
+    }
+
+    /// Whether the receiver said that it passed all that anybody sent.
+    pub(super) fn is_all_received(&self, roster: &Roster<Untrusted>) -> bool {
+        let Some(place) = &self.place else { return self.len(roster) == 0 };
+        (0..place.lanes.len()).all(|lane| is_new(roster, lane) || place.lanes.depth(lane) == 0)
+    }
+
+    /// What receivers missed, as they said: of this sender, or, where there is but one, of all that there were.
+    pub(super) fn missed(&self, roster: &Roster<Untrusted>) -> u64 {
+        let Some(place) = &self.place else { return roster.counter(RECEIVER, MISSED) };
+        let account = place.lanes.account(place.lane);
+        if account.begin == place.begin { account.missed_of_sender } else { 0 }
+    }
+}
+
+/// Whether nobody ever had a lane: then it is not looked at.
+fn is_new(roster: &Roster<Untrusted>, lane: u32) -> bool {
+    roster.entry(lane + 1).generation == 0
 }

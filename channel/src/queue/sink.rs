@@ -169,6 +169,9 @@ impl<T: Message> Sink<T> {
         leases: &SegmentLeases,
     ) -> Result<Self, OpenError> {
         Ok(match shape {
+            Shape { overflow: Overflow::DropOldest, kind: Kind::Lanes, senders, .. } => {
+                Self::Lossy(LossySink::open_lane(region, senders, leases)?)
+            }
             Shape { overflow: Overflow::DropOldest, .. } => {
                 Self::Lossy(LossySink::open(shape.kind, region, leases)?)
             }
@@ -187,6 +190,17 @@ impl<T: Message> Sink<T> {
             Self::Lossy(queue) => aside(|| queue.push(value)),
             Self::Abandoned => Pushed::Full,
         }
+    }
+
+    /// The hot path of [`push`](Self::push): whether that was all. If not, nothing is changed.
+    #[inline(always)]
+    pub(crate) fn pushes(&mut self, value: &T) -> bool {
+        let end = match self {
+            Self::Guarded(Producer::Lanes(queue, _)) => queue.as_end(),
+            Self::Guarded(Producer::Single(queue)) => queue.as_end(),
+            _ => return aside(|| matches!(self.push(value), Pushed::Done)),
+        };
+        end.push_from(value).is_ok()
     }
 
     #[inline(always)]
@@ -253,8 +267,16 @@ impl<T: Message> Sink<T> {
         match self {
             Self::Guarded(queue) => queue.queued(),
             Self::Trusting(queue) => queue.queued(),
-            Self::Lossy(queue) => vec![(0, queue.len(roster))],
+            Self::Lossy(queue) => queue.queued(roster),
             Self::Abandoned => Vec::new(),
+        }
+    }
+
+    /// What receivers said that they missed.
+    pub(crate) fn missed(&self, roster: &Roster<Untrusted>) -> u64 {
+        match self {
+            Self::Lossy(queue) => queue.missed(roster),
+            _ => 0,
         }
     }
 }
@@ -270,7 +292,7 @@ impl<T: Message> Inlet for Sink<T> {
         match self {
             Self::Guarded(queue) => queue.is_all_received(),
             Self::Trusting(queue) => queue.is_all_received(),
-            Self::Lossy(queue) => queue.len(roster) == 0,
+            Self::Lossy(queue) => queue.is_all_received(roster),
             Self::Abandoned => false,
         }
     }
@@ -279,7 +301,8 @@ impl<T: Message> Inlet for Sink<T> {
         match self {
             Self::Guarded(queue) => queue.lane(),
             Self::Trusting(queue) => queue.lane(),
-            Self::Lossy(_) | Self::Abandoned => 0,
+            Self::Lossy(queue) => queue.lane(),
+            Self::Abandoned => 0,
         }
     }
 

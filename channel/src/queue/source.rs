@@ -1,10 +1,12 @@
 //! The receiving end of any queue of messages.
 
 use tidewire_mpsc::ordered;
+use tidewire_ring::embed::fixed::PopEnd;
 use tidewire_ring::{TooMany, fixed as ring};
+use tidewire_shm::bell::Roster;
 use tidewire_shm::{Region, SegmentLeases, Trust, Trusted, Untrusted};
 
-use super::lossy::LossySource;
+use super::lossy::{FairSource, LossySource};
 use super::{Outlet, Popped, Progress, Shape, aside, trusting};
 use crate::error::{Corrupt, OpenError};
 use crate::message::Message;
@@ -18,6 +20,8 @@ pub(crate) enum Source<T: Message> {
     Trusting(Consumer<T, Trusted>),
     /// Of a sender that overwrites the oldest.
     Lossy(LossySource<T>),
+    /// Of several of those.
+    Fair(FairSource<T>),
     /// In a fork child, whose parent has it.
     Abandoned,
 }
@@ -202,6 +206,9 @@ impl<T: Message> Source<T> {
         passed: u64,
     ) -> Result<Self, OpenError> {
         Ok(match shape {
+            Shape { overflow: Overflow::DropOldest, kind: Kind::Lanes, senders, .. } => {
+                Self::Fair(FairSource::open(region, senders, leases)?)
+            }
             Shape { overflow: Overflow::DropOldest, .. } => {
                 Self::Lossy(LossySource::open(shape.kind, region, leases, passed)?)
             }
@@ -218,7 +225,18 @@ impl<T: Message> Source<T> {
             Self::Guarded(queue) => queue.pop(),
             Self::Trusting(queue) => aside(|| queue.pop()),
             Self::Lossy(queue) => aside(|| queue.pop()),
+            Self::Fair(queue) => aside(|| queue.pop()),
             Self::Abandoned => Popped::Empty,
+        }
+    }
+
+    /// The hot path: where the next message comes from, if it may be known without a look at anything.
+    #[inline(always)]
+    pub(crate) fn ready(&mut self) -> Option<&mut PopEnd<T, Untrusted>> {
+        match self {
+            Self::Guarded(Consumer::Lanes(queue)) => queue.ready(),
+            Self::Guarded(Consumer::Single(queue)) => Some(queue.as_end()),
+            _ => None,
         }
     }
 
@@ -229,6 +247,7 @@ impl<T: Message> Source<T> {
             Self::Guarded(queue) => queue.pop_to(to),
             Self::Trusting(queue) => aside(|| queue.pop_to(to)),
             Self::Lossy(queue) => aside(|| queue.pop_to(to)),
+            Self::Fair(queue) => aside(|| queue.pop_to(to)),
             Self::Abandoned => Popped::Empty,
         }
     }
@@ -239,6 +258,7 @@ impl<T: Message> Source<T> {
             Self::Guarded(queue) => queue.pop_into(to),
             Self::Trusting(queue) => aside(|| queue.pop_into(to)),
             Self::Lossy(queue) => aside(|| queue.pop_into(to)),
+            Self::Fair(queue) => aside(|| queue.pop_into(to)),
             Self::Abandoned => Popped::Empty,
         }
     }
@@ -249,6 +269,7 @@ impl<T: Message> Source<T> {
             Self::Guarded(queue) => queue.look(),
             Self::Trusting(queue) => queue.look(),
             Self::Lossy(queue) => queue.look(),
+            Self::Fair(queue) => queue.look(),
             Self::Abandoned => Popped::Empty,
         }
     }
@@ -259,6 +280,10 @@ impl<T: Message> Source<T> {
             Self::Guarded(queue) => queue.lend(most).map(Lent::Guarded),
             Self::Trusting(queue) => queue.lend(most).map(Lent::Trusting),
             Self::Lossy(queue) => match queue.pop() {
+                Popped::Got(value) => Some(Lent::Taken(Box::new(value))),
+                _ => None,
+            },
+            Self::Fair(queue) => match queue.pop() {
                 Popped::Got(value) => Some(Lent::Taken(Box::new(value))),
                 _ => None,
             },
@@ -273,6 +298,7 @@ impl<T: Message> Source<T> {
             Self::Guarded(queue) => queue.queued(),
             Self::Trusting(queue) => queue.queued(),
             Self::Lossy(queue) => vec![(0, queue.lag())],
+            Self::Fair(queue) => queue.queued(),
             Self::Abandoned => Vec::new(),
         }
     }
@@ -281,7 +307,16 @@ impl<T: Message> Source<T> {
     pub(crate) fn missed(&self) -> u64 {
         match self {
             Self::Lossy(queue) => queue.missed(),
+            Self::Fair(queue) => queue.missed(),
             _ => 0,
+        }
+    }
+
+    /// Those of the sender that is there with that number.
+    pub(crate) fn missed_of(&self, lane: u32) -> u64 {
+        match self {
+            Self::Fair(queue) => queue.missed_of(lane),
+            _ => self.missed(),
         }
     }
 }
@@ -291,7 +326,7 @@ impl<T: Message> Outlet for Source<T> {
         match self {
             Self::Guarded(queue) => queue.release(),
             Self::Trusting(queue) => queue.release(),
-            Self::Lossy(_) | Self::Abandoned => {}
+            Self::Lossy(_) | Self::Fair(_) | Self::Abandoned => {}
         }
     }
 
@@ -300,6 +335,7 @@ impl<T: Message> Outlet for Source<T> {
             Self::Guarded(queue) => queue.is_empty(),
             Self::Trusting(queue) => queue.is_empty(),
             Self::Lossy(queue) => queue.is_empty(),
+            Self::Fair(queue) => queue.is_empty(),
             Self::Abandoned => true,
         }
     }
@@ -309,6 +345,7 @@ impl<T: Message> Outlet for Source<T> {
             Self::Guarded(queue) => queue.is_ready(),
             Self::Trusting(queue) => queue.is_ready(),
             Self::Lossy(queue) => !matches!(queue.look(), Popped::Empty),
+            Self::Fair(queue) => queue.is_ready(),
             Self::Abandoned => true,
         }
     }
@@ -317,7 +354,7 @@ impl<T: Message> Outlet for Source<T> {
         match self {
             Self::Guarded(queue) => queue.rescan(),
             Self::Trusting(queue) => queue.rescan(),
-            Self::Lossy(_) | Self::Abandoned => {}
+            Self::Lossy(_) | Self::Fair(_) | Self::Abandoned => {}
         }
     }
 
@@ -325,6 +362,7 @@ impl<T: Message> Outlet for Source<T> {
         match self {
             Self::Guarded(queue) => queue.reclaim(leases),
             Self::Trusting(queue) => queue.reclaim(leases),
+            Self::Fair(queue) => queue.reclaim(leases),
             Self::Lossy(_) | Self::Abandoned => {}
         }
     }
@@ -333,6 +371,7 @@ impl<T: Message> Outlet for Source<T> {
         match self {
             Self::Guarded(queue) => queue.take_corrupt(),
             Self::Trusting(queue) => queue.take_corrupt(),
+            Self::Fair(queue) => queue.take_corrupt(),
             Self::Lossy(_) | Self::Abandoned => None,
         }
     }
@@ -349,7 +388,14 @@ impl<T: Message> Outlet for Source<T> {
     fn progress(&mut self) -> Option<Progress> {
         match self {
             Self::Lossy(queue) => queue.progress(),
+            Self::Fair(queue) => queue.progress(),
             _ => None,
+        }
+    }
+
+    fn survey(&mut self, roster: &Roster<Untrusted>, leases: &SegmentLeases) {
+        if let Self::Fair(queue) = self {
+            queue.survey(roster, leases);
         }
     }
 }

@@ -76,8 +76,8 @@ impl ServerEnd {
         let Some(queue) = self.queue.as_mut() else { return Err(TryRecvError::ForkedChild) };
         self.share.get_or_insert_with(|| Arc::clone(&self.desk));
         match pop(queue, self.generation, &mut self.share) {
-            Some(asked) => Ok(asked),
-            None => Err(TryRecvError::Empty),
+            Next::Asked(asked) => Ok(asked),
+            Next::Passed | Next::Nothing => Err(TryRecvError::Empty),
         }
     }
 
@@ -94,12 +94,7 @@ impl ServerEnd {
             };
             queue.rescan();
             let mut got = None;
-            let mut ready = || {
-                if got.is_none() {
-                    got = pop(queue, *generation, share);
-                }
-                got.is_some()
-            };
+            let mut ready = || got.is_some() || pop(queue, *generation, share).put_into(&mut got);
             // Nobody's death ends the wait: clients come and go.
             let _woken = rest.wait(&mut ready, until, &[], true);
             if let Some(asked) = got {
@@ -121,23 +116,43 @@ impl ServerEnd {
     }
 }
 
+/// What a look at the queue found.
+enum Next<Q> {
+    Asked(Asked<Q>),
+    /// So many of former times that there may be more behind them.
+    Passed,
+    Nothing,
+}
+
+impl<Q> Next<Q> {
+    /// Whether a wait is over: there is a request, or the queue is to be looked at again.
+    fn put_into(self, got: &mut Option<Asked<Q>>) -> bool {
+        match self {
+            Self::Asked(asked) => {
+                *got = Some(asked);
+                true
+            }
+            Self::Passed => true,
+            Self::Nothing => false,
+        }
+    }
+}
+
 /// The next request to this server; what is none, or was for a former one, is passed over.
 #[inline]
-fn pop<Q: Cargo>(
-    queue: &mut Consumer<Untrusted>,
-    to: u32,
-    share: &mut Option<Arc<Desk>>,
-) -> Option<Asked<Q>> {
+fn pop<Q: Cargo>(queue: &mut Consumer<Untrusted>, to: u32, share: &mut Option<Arc<Desk>>) -> Next<Q> {
     for _ in 0..PASSED {
-        let record = queue.pop().ok()?;
+        let Ok(record) = queue.pop() else { return Next::Nothing };
         let head = head(&record).filter(|head| head.number == to);
         let found = head.and_then(|head| Some((head.id, Q::read(&record)?)));
         drop(record);
         if let (Some((id, question)), Some(lane)) = (found, queue.last_lane()) {
-            return Some((question, Duty::new(share.take()?, lane, id)));
+            // It was put there before the look.
+            let Some(desk) = share.take() else { return Next::Nothing };
+            return Next::Asked((question, Duty::new(desk, lane, id)));
         }
     }
-    None
+    Next::Passed
 }
 
 impl Drop for ServerEnd {

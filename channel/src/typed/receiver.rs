@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use tidewire_shm::Segment;
+use tidewire_ring::embed::fixed::PopEnd;
+use tidewire_shm::{Segment, Untrusted};
 
 use super::{Chunk, Leaving, single_queue};
 use crate::error::{OpenError, RecvError, RecvTimeoutError, TryRecvError};
@@ -46,8 +47,27 @@ impl<T: Message> Receiver<T> {
     /// # Errors
     /// [`TryRecvError::Empty`] if there is none now, [`TryRecvError::Disconnected`] if there is none and all senders are
     /// gone. That nobody has come yet is only empty.
-    #[inline]
+    #[inline(always)]
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
+        if let Some(end) = self.known()
+            && let Some(value) = end.pop_known()
+        {
+            return Ok(value);
+        }
+        self.look()
+    }
+
+    /// The hot path: the next message may be known, and there is nothing else to do.
+    #[inline(always)]
+    fn known(&mut self) -> Option<&mut PopEnd<T, Untrusted>> {
+        let awaited = self.end.company.is_awaited();
+        let (source, mark) = self.end.split();
+        if awaited || mark.is_forked_child() { None } else { source.ready() }
+    }
+
+    /// What the hot path does not settle; nothing is changed.
+    #[inline(never)]
+    fn look(&mut self) -> Result<T, TryRecvError> {
         self.end.prepare()?;
         match self.end.outlet.pop() {
             Popped::Got(value) => Ok(value),
@@ -60,9 +80,19 @@ impl<T: Message> Receiver<T> {
     /// # Errors
     /// [`RecvError::Disconnected`] if all senders are gone and all that they sent has been received. A sender that comes
     /// later, such as one that was restarted, ends that: call again, or [wait for it](Self::wait_senders).
-    #[inline]
+    #[inline(always)]
     pub fn recv(&mut self) -> Result<T, RecvError> {
-        match self.try_recv() {
+        if let Some(end) = self.known()
+            && let Some(value) = end.pop_known()
+        {
+            return Ok(value);
+        }
+        self.wait()
+    }
+
+    #[inline(never)]
+    fn wait(&mut self) -> Result<T, RecvError> {
+        match self.look() {
             Err(TryRecvError::Empty) => Ok(self.end.take(Until::NEVER, Source::pop)?),
             other => Ok(other.map_err(RecvTimeoutError::from_try)?),
         }
@@ -74,7 +104,17 @@ impl<T: Message> Receiver<T> {
     /// As [`recv`](Self::recv); then the place holds anything.
     #[inline]
     pub fn recv_to(&mut self, to: &mut T) -> Result<(), RecvError> {
-        match self.try_recv_to(to) {
+        if let Some(end) = self.known()
+            && end.pop_known_to(to)
+        {
+            return Ok(());
+        }
+        self.wait_to(to)
+    }
+
+    #[inline(never)]
+    fn wait_to(&mut self, to: &mut T) -> Result<(), RecvError> {
+        match self.look_to(to) {
             Err(TryRecvError::Empty) => Ok(self.end.take(Until::NEVER, |source| source.pop_to(to))?),
             other => Ok(other.map_err(RecvTimeoutError::from_try)?),
         }
@@ -86,6 +126,16 @@ impl<T: Message> Receiver<T> {
     /// As [`try_recv`](Self::try_recv); then the place holds anything.
     #[inline]
     pub fn try_recv_to(&mut self, to: &mut T) -> Result<(), TryRecvError> {
+        if let Some(end) = self.known()
+            && end.pop_known_to(to)
+        {
+            return Ok(());
+        }
+        self.look_to(to)
+    }
+
+    #[inline(never)]
+    fn look_to(&mut self, to: &mut T) -> Result<(), TryRecvError> {
         self.end.prepare()?;
         match self.end.outlet.pop_to(to) {
             Popped::Got(()) => Ok(()),
@@ -218,18 +268,19 @@ impl<T: Message> Receiver<T> {
     pub fn senders(&mut self) -> Vec<SenderInfo> {
         let senders = self.end.senders();
         let lanes = self.end.outlet.queued();
-        let missed = self.end.outlet.missed();
+        let outlet = &self.end.outlet;
         let info = |(entry, generation): (u32, u64)| {
             let mut info = info::sender(&self.end.company.roster, entry, generation, &lanes);
             // By a sender that overwrites: only this end knows.
-            info.dropped += missed;
+            info.dropped = info.dropped.saturating_add(outlet.missed_of(info.number));
             info
         };
         senders.into_iter().map(info).collect()
     }
 
-    /// Messages that were [overwritten](crate::Overflow::DropOldest) before this end could receive them, those that went
-    /// while nobody received included. What receivers received and what they missed, together, is all that was sent.
+    /// Messages that were [overwritten](crate::Overflow::DropOldest) before this end could receive them, of all senders, those that
+    /// went while nobody received included. What receivers received and what they missed, together, is all that was sent, as far as
+    /// they have looked. Of each sender: [`SenderInfo::dropped`].
     #[must_use]
     pub fn missed(&self) -> u64 {
         self.end.outlet.missed()

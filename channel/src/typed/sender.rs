@@ -10,8 +10,7 @@ use crate::error::{OpenError, SendError, SendTimeoutError, TrySendError};
 use crate::ground::Ground;
 use crate::message::Message;
 use crate::options::{Options, Overflow, Wait};
-use crate::queue::{Inlet as _, MISSED, Pushed, Shape, Sink};
-use crate::receive::RECEIVER;
+use crate::queue::{Inlet as _, Pushed, Shape, Sink};
 use crate::rest::Until;
 use crate::send::{DROPPED, Offered, SendEnd, WAITED};
 
@@ -51,11 +50,13 @@ impl<T: Message> Sender<T> {
         if self.sends_at_once(&value) {
             return Ok(());
         }
-        match self.end.offer(&mut |sink: &mut Sink<T>| sink.push(&value)) {
-            Offered::Sent => Ok(()),
-            Offered::Full => Err(TrySendError::Full(value)),
-            Offered::Failed(error) => Err(error.map(|()| value)),
-        }
+        self.try_or_return(value)
+    }
+
+    /// Where that was not all: the message comes back with the reason.
+    #[cold]
+    fn try_or_return(&mut self, value: T) -> Result<(), TrySendError<T>> {
+        self.try_send_otherwise(&value).map_err(|error| error.map(|()| value))
     }
 
     /// Sends a message. If there is no room, what happens is what was [chosen](Overflow) for the channel: waiting is the
@@ -70,6 +71,12 @@ impl<T: Message> Sender<T> {
         if self.sends_at_once(&value) {
             return Ok(());
         }
+        self.give_or_return(value)
+    }
+
+    /// Where that was not all: the message comes back with the reason.
+    #[cold]
+    fn give_or_return(&mut self, value: T) -> Result<(), SendError<T>> {
         match self.end.send(|sink| sink.push(&value)) {
             Ok(()) => Ok(()),
             Err(error) => Err(TrySendError::from(error).map(|()| value).into()),
@@ -85,13 +92,28 @@ impl<T: Message> Sender<T> {
         if self.sends_at_once(value) {
             return Ok(());
         }
+        self.send_otherwise(value)
+    }
+
+    /// Where that was not all.
+    #[cold]
+    fn send_otherwise(&mut self, value: &T) -> Result<(), SendError<()>> {
         self.end.send(|sink| sink.push(value))
+    }
+
+    #[cold]
+    fn try_send_otherwise(&mut self, value: &T) -> Result<(), TrySendError<()>> {
+        match self.end.offer(&mut |sink: &mut Sink<T>| sink.push(value)) {
+            Offered::Sent => Ok(()),
+            Offered::Full => Err(TrySendError::Full(())),
+            Offered::Failed(error) => Err(error),
+        }
     }
 
     /// The hot path: true if that was all. If not, nothing is changed, and the ways around it try again.
     #[inline(always)]
     fn sends_at_once(&mut self, value: &T) -> bool {
-        let sent = self.end.is_open() && matches!(self.end.inlet.push(value), Pushed::Done);
+        let sent = self.end.is_open() && self.end.inlet.pushes(value);
         if sent {
             self.end.ring();
         }
@@ -107,11 +129,7 @@ impl<T: Message> Sender<T> {
         if self.sends_at_once(value) {
             return Ok(());
         }
-        match self.end.offer(&mut |sink: &mut Sink<T>| sink.push(value)) {
-            Offered::Sent => Ok(()),
-            Offered::Full => Err(TrySendError::Full(())),
-            Offered::Failed(error) => Err(error),
-        }
+        self.try_send_otherwise(value)
     }
 
     /// Sends a message, and waits for room, but not longer than `time`.
@@ -278,11 +296,12 @@ impl<T: Message> Sender<T> {
     }
 
     /// Messages of this sender that were dropped since there was no room. Where the [oldest](crate::Overflow::DropOldest) are:
-    /// those that receivers are known to have missed, of all senders that there were; a receiver tells now and then.
+    /// those that receivers are known to have missed; a receiver tells now and then. With [`Kind::Single`](crate::Kind::Single) of all
+    /// senders that there were.
     #[must_use]
     pub fn dropped(&self) -> u64 {
         match self.end.overflow {
-            Overflow::DropOldest => self.end.roster().counter(RECEIVER, MISSED),
+            Overflow::DropOldest => self.end.inlet.missed(self.end.roster()),
             _ => self.end.counter(DROPPED),
         }
     }

@@ -7,14 +7,25 @@
 //! | `channel-ordered` | senders | one receiver | the same; the order over all senders is not looked at here |
 //! | `channel-single` | one sender | one receiver | the same |
 //! | `channel-async` | senders | one receiver | the same, with futures on both sides |
+//! | `channel-serde` | senders | one receiver | the same, of letters of several forms |
 //! | `publish` | one publisher, who waits | subscribers | all, for each |
 //! | `publish-lossy` | one publisher, who does not wait | subscribers, one of them slow | what did not come was told as missed, exactly |
+//! | `latest` | one writer | readers | each value whole, and never an older one; what came between them was told by its version, exactly; the last one |
 //! | `request` | clients | one server | all of each client, in order, and to each question its own answer |
 //!
 //! Rows `killed` play rounds: one process is killed at some moment, in every second round the one that owns the pattern,
 //! after another one was stopped for a while. If the owner dies, all others must be told and come to their end by themselves;
 //! if another one dies, the rest must go on. What the dead one had acknowledged arrives everywhere; of what it had not, at most
 //! the one message that it was giving.
+//!
+//! Rows `followed` play rounds, too: the receiver is killed while all senders send, and another one, which waits for that, goes
+//! on in its place. Both tell the parent of each message before they ask for the next. Then of each sender:
+//!
+//! | | |
+//! |---|---|
+//! | the first of the second receiver | is not behind the next one that the first receiver expected: nothing is lost |
+//! | | and before it, of all senders together, by no more than the channel documents: what is received *again* |
+//! | from there on | all in order, once, up to the last one that the sender was told is sent |
 //!
 //! The names lie in a directory of each round's own, which is gone at its end.
 
@@ -34,6 +45,7 @@ use crate::cells::crew::Child;
 mod awaited;
 mod board;
 mod ends;
+mod follow;
 mod life;
 mod row;
 
@@ -61,23 +73,31 @@ pub(super) struct Subject {
 }
 
 const fn subject(structure: &'static str, pattern: Pattern, givers: usize, takers: usize) -> Subject {
-    Subject { structure, mode: "stream", pattern, givers, takers }
+    Subject { structure, mode: STREAM, pattern, givers, takers }
 }
 
 const fn killed(structure: &'static str, pattern: Pattern, givers: usize, takers: usize) -> Subject {
     Subject { mode: KILLED, ..subject(structure, pattern, givers, takers) }
 }
 
+const fn followed(structure: &'static str, pattern: Pattern, givers: usize) -> Subject {
+    Subject { mode: FOLLOWED, ..subject(structure, pattern, givers, 2) }
+}
+
+const STREAM: &str = "stream";
 const KILLED: &str = "killed";
+const FOLLOWED: &str = "followed";
 /// The names that can be asked for.
-pub(super) const STRUCTURES: [&str; 8] = [
+pub(super) const STRUCTURES: [&str; 10] = [
     "channel",
     "channel-bytes",
     "channel-ordered",
     "channel-single",
     "channel-async",
+    "channel-serde",
     "publish",
     "publish-lossy",
+    "latest",
     "request",
 ];
 
@@ -86,18 +106,27 @@ pub(super) const SUBJECTS: &[Subject] = &[
     subject("channel", Pattern::Channel, 1, 1),
     subject("channel", Pattern::Channel, 3, 1),
     killed("channel", Pattern::Channel, 3, 1),
+    followed("channel", Pattern::Channel, 3),
     subject("channel-bytes", Pattern::Bytes, 2, 1),
     killed("channel-bytes", Pattern::Bytes, 2, 1),
+    followed("channel-bytes", Pattern::Bytes, 2),
     subject("channel-ordered", Pattern::Ordered, 3, 1),
     killed("channel-ordered", Pattern::Ordered, 3, 1),
+    followed("channel-ordered", Pattern::Ordered, 3),
     subject("channel-single", Pattern::Single, 1, 1),
+    followed("channel-single", Pattern::Single, 1),
     subject("channel-async", Pattern::Async, 1, 1),
     subject("channel-async", Pattern::Async, 3, 1),
     killed("channel-async", Pattern::Async, 3, 1),
+    subject("channel-serde", Pattern::Serde, 2, 1),
+    killed("channel-serde", Pattern::Serde, 2, 1),
+    followed("channel-serde", Pattern::Serde, 2),
     subject("publish", Pattern::Publish, 1, 2),
     killed("publish", Pattern::Publish, 1, 2),
     subject("publish-lossy", Pattern::PublishLossy, 1, 2),
     killed("publish-lossy", Pattern::PublishLossy, 1, 2),
+    subject("latest", Pattern::Latest, 1, 2),
+    killed("latest", Pattern::Latest, 1, 2),
     subject("request", Pattern::Request, 1, 1),
     subject("request", Pattern::Request, 2, 1),
     killed("request", Pattern::Request, 2, 1),
@@ -122,16 +151,21 @@ impl Subject {
             seed: std::process::id().into(),
             ..PatternRow::default()
         };
-        if self.mode == KILLED {
+        if self.mode == STREAM {
+            Round::begin(self, patience, fault)?.undisturbed(time, &mut row)?;
+        } else {
             // One of each kind at least.
             let mut number = 0;
             while number < 2 || seed.elapsed() < time {
                 interrupt::check()?;
-                Round::begin(self, patience, fault)?.with_a_death(number, &mut row)?;
+                let round = Round::begin(self, patience, fault)?;
+                if self.mode == FOLLOWED {
+                    round.followed(number, &mut row)?;
+                } else {
+                    round.with_a_death(number, &mut row)?;
+                }
                 number += 1;
             }
-        } else {
-            Round::begin(self, patience, fault)?.undisturbed(time, &mut row)?;
         }
         row.judge();
         Ok(row)
@@ -149,12 +183,14 @@ struct Round {
 impl Round {
     fn begin(subject: &Subject, patience: Duration, fault: Option<Fault>) -> Result<Self> {
         let home = tempfile::Builder::new().prefix("tidewire-patterns-").tempdir_in(MEMORY)?;
-        let Subject { pattern, givers, takers, .. } = *subject;
+        let Subject { pattern, givers, takers, mode, .. } = *subject;
+        let (named, followed) = (Options::new().directory(home.path().join("names")), mode == FOLLOWED);
         let job = Job {
             pattern,
             givers,
             takers,
-            options: Options::new().directory(home.path().join("names")),
+            followed,
+            options: if followed { named.capacity(pattern.small()) } else { named },
             board: Board::new()?,
             began: Instant::now(),
             fault,
@@ -194,11 +230,8 @@ impl Round {
 
     /// Stops one, kills another, and sees what the rest does.
     fn with_a_death(mut self, number: u64, row: &mut PatternRow) -> Result<()> {
-        let draw = |place: usize, below: usize| {
-            let below = u64::try_from(below).unwrap_or(u64::MAX).max(1);
-            let word = message::word(row.seed << 20 | number, place) >> 20;
-            usize::try_from(word % below).unwrap_or(0)
-        };
+        let seed = row.seed << 20 | number;
+        let draw = |place, below| draw(seed, place, below);
         let owner = self.job.pattern.owner();
         let all = self.job.all();
         let others: Vec<Who> = all.iter().copied().filter(|who| *who != owner).collect();
@@ -213,12 +246,7 @@ impl Round {
             self.stop(who, row);
         }
         sleep(half);
-        let Some(at) = self.children.iter().position(|(who, _)| *who == victim) else {
-            bail!("expected a process of {victim:?}");
-        };
-        let killed_at = self.job.now();
-        self.children.swap_remove(at).1.kill();
-        row.kills += 1;
+        let killed_at = self.kill(victim, row)?;
         if victim == owner {
             self.await_told(killed_at, row);
         } else {
@@ -231,6 +259,17 @@ impl Round {
         }
         self.count(Some(victim), row);
         Ok(())
+    }
+
+    /// Kills a process, and says when.
+    fn kill(&mut self, victim: Who, row: &mut PatternRow) -> Result<u64> {
+        let Some(at) = self.children.iter().position(|(who, _)| *who == victim) else {
+            bail!("expected a process of {victim:?}");
+        };
+        let killed_at = self.job.now();
+        self.children.swap_remove(at).1.kill();
+        row.kills += 1;
+        Ok(killed_at)
     }
 
     /// Stops a process for a while. Those go on meanwhile who do not wait for it.
@@ -303,6 +342,11 @@ impl Round {
 
     /// Adds what the processes say at their end.
     fn count(&self, killed: Option<Who>, row: &mut PatternRow) {
+        self.count_givers(row);
+        self.count_takers(killed, row);
+    }
+
+    fn count_givers(&self, row: &mut PatternRow) {
         let job = &self.job;
         let troubled = job.all().into_iter().filter(|who| job.seat(*who).said(Word::Trouble) != 0);
         row.troubles.extend(troubled.map(|who| format!("{who:?} said that something is wrong")));
@@ -317,6 +361,10 @@ impl Round {
             row.rtt_p99_ns = row.rtt_p99_ns.max(quantiles[1]);
             row.rtt_p999_ns = row.rtt_p999_ns.max(quantiles[2]);
         }
+    }
+
+    fn count_takers(&self, killed: Option<Who>, row: &mut PatternRow) {
+        let job = &self.job;
         for taker in (0..job.takers).filter(|taker| killed != Some(Who::Taker(*taker))) {
             let seat = job.board.taker(taker);
             row.received += seat.said(Word::Received);
@@ -328,11 +376,12 @@ impl Round {
             row.missed += missed;
             // What it was told of is not lost; what it was told of in vain is as wrong.
             row.lost += lost.abs_diff(missed);
-            if missed > 0 && job.pattern != Pattern::PublishLossy {
+            if missed > 0 && !job.pattern.is_lossy() {
                 row.troubles.push(format!("expected that nobody misses anything, found {missed}"));
             }
             for giver in 0..job.givers {
-                let (acknowledged, next) = (job.board.giver(giver).said(Word::Count), seat.next(giver));
+                let (acknowledged, next) =
+                    (job.board.giver(giver).said(Word::Count), seat.said_of(giver, Word::Next));
                 let more = u64::from(killed == Some(Who::Giver(giver)));
                 if next > acknowledged + more {
                     row.troubles.push(format!(
@@ -352,4 +401,10 @@ impl Round {
             row.bytes_per_s = (row.bytes as f64 / seconds).round();
         }
     }
+}
+
+/// A number below another, of a seed and a place.
+fn draw(seed: u64, place: usize, below: usize) -> usize {
+    let below = u64::try_from(below).unwrap_or(u64::MAX).max(1);
+    usize::try_from((message::word(seed, place) >> 20) % below).unwrap_or(0)
 }

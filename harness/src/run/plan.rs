@@ -100,6 +100,8 @@ pub(crate) enum Fault {
     Fail,
     /// Says something at its end that is no result.
     Mumble,
+    /// A receiver that follows another one forgets its first messages.
+    Forget,
 }
 
 impl Fault {
@@ -110,7 +112,7 @@ impl Fault {
             Self::Repeat => (vec![(next.saturating_sub(1), false)], next),
             Self::Swap => (vec![(next + 1, false), (next, false)], next + 2),
             Self::Tear => (vec![(next, true)], next + 1),
-            Self::Lie | Self::Stall | Self::Fail | Self::Mumble => (vec![], next),
+            Self::Lie | Self::Stall | Self::Fail | Self::Mumble | Self::Forget => (vec![], next),
         }
     }
 }

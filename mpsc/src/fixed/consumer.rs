@@ -62,6 +62,13 @@ impl<T, L: Trust> Drop for Consumer<T, L> {
 }
 
 impl<T: Pod, L: Trust> Consumer<T, L> {
+    /// The end of the current lane, if a pop needs no look at anything; the message is counted as taken.
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn ready(&mut self) -> Option<&mut PopEnd<T, L>> {
+        self.poller.ready()
+    }
+
     /// Pops one message of some producer.
     ///
     /// # Guarantees

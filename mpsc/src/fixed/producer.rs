@@ -22,6 +22,13 @@ pub struct Producer<T, L: Trust = Trusted> {
 }
 
 impl<T: Pod, L: Trust> Producer<T, L> {
+    /// The end without its role.
+    #[doc(hidden)]
+    #[inline(always)]
+    pub fn as_end(&mut self) -> &mut PushEnd<T, L> {
+        &mut self.end
+    }
+
     /// Pushes one message.
     ///
     /// # Guarantees

@@ -47,7 +47,7 @@ pub use producer::{Batch, Producer};
 /// A publication takes at least a frame of a lane.
 const GRAIN: usize = FRAME;
 
-const PLAN: Plan = Plan {
+pub(crate) const PLAN: Plan = Plan {
     kind: KIND_ORDERED_BYTES,
     form: Form::Ordered { grain: GRAIN },
     element: SHAPE,

@@ -50,7 +50,7 @@ const GRAIN: usize = 1;
 /// The most messages that a successor sees again if nobody says otherwise, beside the batch in hand.
 const PERIOD: u64 = 64;
 
-fn plan<T: Pod>() -> Plan {
+pub(crate) fn plan<T: Pod>() -> Plan {
     Plan {
         kind: KIND_ORDERED_FIXED,
         form: Form::Ordered { grain: GRAIN },

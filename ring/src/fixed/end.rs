@@ -11,7 +11,7 @@ use tidewire_shm::{CACHE_LINE_BYTES, Region, Trust};
 
 use super::chunk::{Chunk, Reservation};
 use super::slots::Slots;
-use crate::cursor::{HasHead, HeadCursor, Positions, TailCursor, Tuning};
+use crate::cursor::{HasHead, HeadCursor, Polled as _, Positions, TailCursor, Tuning};
 use crate::error::{Corrupt, PopError, PushError};
 use crate::layout::{KIND_FIXED, Parts, Shape};
 
@@ -159,6 +159,32 @@ impl<T: Pod, L: Trust> PopEnd<T, L> {
         unsafe { self.slots.read_to(position, to) };
         self.consume_one(position);
         Ok(())
+    }
+
+    /// As [`pop`](Self::pop), of what is known without a look at anything; `None` if nothing is.
+    #[inline(always)]
+    pub fn pop_known(&mut self) -> Option<T> {
+        if !self.quick() {
+            return None;
+        }
+        let position = self.cursor.position();
+        // SAFETY: I2: what is `quick` is published.
+        let value = unsafe { self.slots.read(position) };
+        self.consume_one(position);
+        Some(value)
+    }
+
+    /// As [`pop_to`](Self::pop_to), of what is known without a look at anything; false if nothing is.
+    #[inline(always)]
+    pub fn pop_known_to(&mut self, to: &mut T) -> bool {
+        if !self.quick() {
+            return false;
+        }
+        let position = self.cursor.position();
+        // SAFETY: I2: what is `quick` is published.
+        unsafe { self.slots.read_to(position, to) };
+        self.consume_one(position);
+        true
     }
 
     /// Touches and consumes the slot at `position`, the head, which was just read.

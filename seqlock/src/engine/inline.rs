@@ -54,7 +54,7 @@ use crate::codec::Codec;
 
 /// The version that a value of `latest` names.
 #[inline(always)]
-pub(super) fn version(latest: u64) -> u64 {
+pub(crate) fn version(latest: u64) -> u64 {
     latest >> 1
 }
 

@@ -3,7 +3,7 @@
 use core::error::Error;
 use core::fmt;
 
-use crate::error::Corrupt;
+use crate::error::{Corrupt, TooLong};
 
 /// Why a read of a log returned no value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,32 @@ pub enum NextError {
     },
     /// The writer published something that cannot be; final.
     Corrupt(Corrupt),
+}
+
+/// Why a read of a log of bytes returned no value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BytesNextError {
+    /// As [`NextError::Overtaken`].
+    Overtaken {
+        /// How many.
+        missed: u64,
+    },
+    /// The value is longer than the buffer; it is still the next one.
+    BufferTooSmall {
+        /// Bytes of the value.
+        needed: usize,
+    },
+    /// The writer published something that cannot be; final.
+    Corrupt(Corrupt),
+}
+
+/// Why a value of bytes was not written to a log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TryWriteError {
+    /// There is no room.
+    Full(LogFull),
+    /// The value is longer than any that the log takes.
+    TooLong(TooLong),
 }
 
 /// There is no room: a reader with a gate has not yet taken what would be overwritten. Nothing was written.
@@ -36,6 +62,27 @@ impl fmt::Display for NextError {
     }
 }
 
+impl fmt::Display for BytesNextError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Overtaken { missed } => NextError::Overtaken { missed }.fmt(f),
+            Self::BufferTooSmall { needed } => {
+                write!(f, "expected a buffer for {needed} bytes, found a shorter one")
+            }
+            Self::Corrupt(corrupt) => corrupt.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for TryWriteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(full) => full.fmt(f),
+            Self::TooLong(long) => long.fmt(f),
+        }
+    }
+}
+
 impl fmt::Display for LogFull {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -47,11 +94,34 @@ impl fmt::Display for LogFull {
 }
 
 impl Error for NextError {}
+impl Error for BytesNextError {}
+impl Error for TryWriteError {}
 impl Error for LogFull {}
 
 impl From<Corrupt> for NextError {
     fn from(corrupt: Corrupt) -> Self {
         Self::Corrupt(corrupt)
+    }
+}
+
+impl From<NextError> for BytesNextError {
+    fn from(error: NextError) -> Self {
+        match error {
+            NextError::Overtaken { missed } => Self::Overtaken { missed },
+            NextError::Corrupt(corrupt) => Self::Corrupt(corrupt),
+        }
+    }
+}
+
+impl From<LogFull> for TryWriteError {
+    fn from(full: LogFull) -> Self {
+        Self::Full(full)
+    }
+}
+
+impl From<TooLong> for TryWriteError {
+    fn from(long: TooLong) -> Self {
+        Self::TooLong(long)
     }
 }
 

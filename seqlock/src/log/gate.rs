@@ -31,7 +31,7 @@ pub(super) fn head<L: Trust>(region: &Region<L>, layout: &Layout, gate: u32) -> 
     unsafe { region.atomic_u64(layout.gate(gate)) }
 }
 
-fn owner<L: Trust>(region: &Region<L>, layout: &Layout, gate: u32) -> Shared<AtomicU64> {
+pub(super) fn owner<L: Trust>(region: &Region<L>, layout: &Layout, gate: u32) -> Shared<AtomicU64> {
     // SAFETY: as `head`, the word behind it.
     unsafe { region.atomic_u64(layout.gate(gate) + WORD_BYTES) }
 }
@@ -91,7 +91,7 @@ impl<G> Drop for Gate<G> {
     }
 }
 
-impl<T: Pod, L: Trust> Log<T, L> {
+impl<T, L: Trust> Log<T, L> {
     /// A reader that [`try_write`](super::Writer::try_write) waits for: takes the lowest gate that is free, or whose holder is
     /// proven gone, with the lease of [`RoleId::producer`] of that number plus one.
     ///
@@ -161,10 +161,10 @@ impl<T: Pod, L: Trust> Log<T, L> {
 pub struct GatedReader<T, L: Trust = Trusted, G = ()> {
     // In this order: opening the gate needs the region.
     pub(super) gate: Gate<G>,
-    reader: Reader<T, L>,
+    pub(super) reader: Reader<T, L>,
 }
 
-impl<T: Pod, L: Trust, G> GatedReader<T, L, G> {
+impl<T, L: Trust, G> GatedReader<T, L, G> {
     /// Steps 2 and 3: from where it would like to start, or from where nothing is lost any more.
     fn close(&mut self) -> Result<(), Corrupt> {
         // ORD gate.meet: Relaxed, the fence orders it.
@@ -182,7 +182,9 @@ impl<T: Pod, L: Trust, G> GatedReader<T, L, G> {
         }
         Ok(())
     }
+}
 
+impl<T: Pod, L: Trust, G> GatedReader<T, L, G> {
     /// The next value and its version, if there is one already. Taken, the writer may overwrite it, but it is told so only
     /// when an eighth of the capacity is taken, when there is nothing more, or [now](Self::release).
     ///
@@ -219,10 +221,12 @@ impl<T: Pod, L: Trust, G> GatedReader<T, L, G> {
         self.release_if_due(!matches!(taken, Ok(1..)));
         taken
     }
+}
 
+impl<T, L: Trust, G> GatedReader<T, L, G> {
     /// Lets go of the groups that are behind, if they are due or there is nothing more to take.
     #[inline(always)]
-    fn release_if_due(&mut self, nothing_more: bool) {
+    pub(super) fn release_if_due(&mut self, nothing_more: bool) {
         let base = self.reader.track.measure.base(self.reader.next);
         if base >= self.gate.stored + self.gate.period || nothing_more && base > self.gate.stored {
             self.gate.store_head(base);

@@ -7,9 +7,13 @@ use tidewire_shm::{
     Field, HEADER_BYTES, Header, Incompatible, LINE_BYTES, Liveness, Region, RoleStride, Trust,
 };
 
+use crate::codec::{Bytes, Codec as _};
 use crate::error::CreateError;
 use crate::layout::{KIND_LOG, Layout as Front, MAX_ELEMENT_BYTES, SHAPE_OFFSET, WORD_BYTES, clear, same};
 use crate::wait::Wake;
+
+/// The header kind of a log of bytes.
+pub const KIND_LOG_BYTES: u32 = 0x0003_0007;
 
 /// The most readers with gates. Each of them costs the writer a look at a line now and then.
 pub const MAX_GATES: u32 = 256;
@@ -142,15 +146,38 @@ impl Measure {
     }
 }
 
+/// What the slots hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Element {
+    pub(super) kind: u32,
+    /// Of a value; of the longest one.
+    pub(super) bytes: usize,
+    pub(super) align: usize,
+    /// Words of a slot.
+    pub(super) words: usize,
+}
+
+impl Element {
+    /// Values of a plain type.
+    pub(super) const fn plain<T>() -> Self {
+        let (bytes, align) = (size_of::<T>(), align_of::<T>());
+        Self { kind: KIND_LOG, bytes, align, words: bytes.div_ceil(WORD_BYTES) }
+    }
+
+    /// Values of up to `max` bytes, and their length behind them.
+    pub(super) fn bytes(max: usize) -> Self {
+        Self { kind: KIND_LOG_BYTES, bytes: max, align: 1, words: Bytes::new(max).words() }
+    }
+}
+
 /// Validated, private, never read from shared memory again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Layout {
     pub(super) front: Front,
+    pub(super) element: Element,
     pub(super) measure: Measure,
     pub(super) gates: u32,
     stride: RoleStride,
-    /// Words of a slot.
-    words: usize,
     stamps: usize,
     data: usize,
     first_gate: usize,
@@ -179,8 +206,9 @@ const _: () = {
 };
 
 impl Layout {
-    /// The layout of a log of values of so many bytes.
-    pub(super) fn new(bytes: usize, align: usize, options: &Options) -> Result<Self, CreateError> {
+    /// The layout of a log of such values.
+    pub(super) fn new(element: Element, options: &Options) -> Result<Self, CreateError> {
+        let Element { bytes, align, .. } = element;
         if bytes == 0 || bytes > MAX_ELEMENT_BYTES || align > LINE_BYTES {
             return Err(CreateError::Element { bytes, align });
         }
@@ -194,10 +222,10 @@ impl Layout {
         let measure = Measure::of(found);
         let mut layout = Self {
             front: Front::of_log(options.liveness, options.wake, options.role_stride),
+            element,
             measure,
             gates: options.gates,
             stride: options.role_stride,
-            words: bytes.div_ceil(WORD_BYTES),
             stamps: 0,
             data: 0,
             first_gate: 0,
@@ -228,7 +256,7 @@ impl Layout {
     }
 
     fn data_words(&self) -> Option<usize> {
-        self.slots().checked_mul(self.words)
+        self.slots().checked_mul(self.element.words)
     }
 
     pub(super) fn total_bytes(&self) -> usize {
@@ -253,11 +281,11 @@ impl Layout {
     /// Writes a log without values, the magic last.
     pub(super) fn create<L: Trust>(
         region: &Region<L>,
-        (bytes, align): (usize, usize),
+        element: Element,
         options: &Options,
     ) -> Result<Self, CreateError> {
         region.require_writable()?;
-        let layout = Self::new(bytes, align, options)?;
+        let layout = Self::new(element, options)?;
         let too_small = CreateError::RegionTooSmall { needed: layout.total_bytes, found: region.len() };
         if layout.total_bytes > region.len() {
             return Err(too_small);
@@ -275,11 +303,11 @@ impl Layout {
         // SAFETY: in bounds; nobody reads a shape before the magic.
         unsafe { payload.store(0, &raw) };
         let header = Header {
-            kind: KIND_LOG,
+            kind: element.kind,
             total_bytes: layout.total_bytes as u64,
             capacity: layout.measure.capacity,
-            element_bytes: bytes as u64,
-            element_align: align as u64,
+            element_bytes: element.bytes as u64,
+            element_align: element.align as u64,
             type_fingerprint: options.type_fingerprint,
             role_stride: options.role_stride,
             data_offset: layout.data as u64,
@@ -302,16 +330,38 @@ impl Layout {
         }
     }
 
-    /// Reads header and shape once and compares every field with what this version would have written.
+    /// Reads header and shape of a log of such values once and compares every field with what this version would have
+    /// written.
     pub(super) fn open<L: Trust>(
         region: &Region<L>,
-        (bytes, align): (usize, usize),
+        element: Element,
         fingerprint: u64,
     ) -> Result<Self, Incompatible> {
+        Self::check(region, &Header::inspect(region)?, element, fingerprint)
+    }
+
+    /// The same of a log of bytes, whose longest value the header tells.
+    pub(super) fn open_bytes<L: Trust>(region: &Region<L>, fingerprint: u64) -> Result<Self, Incompatible> {
         let header = Header::inspect(region)?;
-        same(Field::Kind, KIND_LOG.into(), header.kind.into())?;
-        same(Field::ElementBytes, bytes as u64, header.element_bytes)?;
-        same(Field::ElementAlign, align as u64, header.element_align)?;
+        same(Field::Kind, KIND_LOG_BYTES.into(), header.kind.into())?;
+        let most = MAX_ELEMENT_BYTES as u64;
+        let beyond = Incompatible::new(Field::ElementBytes, most, header.element_bytes);
+        if !(1..=most).contains(&header.element_bytes) {
+            return Err(beyond);
+        }
+        let max = usize::try_from(header.element_bytes).map_err(|_| beyond)?;
+        Self::check(region, &header, Element::bytes(max), fingerprint)
+    }
+
+    fn check<L: Trust>(
+        region: &Region<L>,
+        header: &Header,
+        element: Element,
+        fingerprint: u64,
+    ) -> Result<Self, Incompatible> {
+        same(Field::Kind, element.kind.into(), header.kind.into())?;
+        same(Field::ElementBytes, element.bytes as u64, header.element_bytes)?;
+        same(Field::ElementAlign, element.align as u64, header.element_align)?;
         same(Field::TypeFingerprint, fingerprint, header.type_fingerprint)?;
         let least = (HEADER_BYTES + LINE_BYTES) as u64;
         if header.total_bytes < least {
@@ -332,7 +382,7 @@ impl Layout {
             type_fingerprint: fingerprint,
             wake: Wake::of(raw.wake).ok_or(unknown)?,
         };
-        let layout = Self::new(bytes, align, &options).map_err(|error| match error {
+        let layout = Self::new(element, &options).map_err(|error| match error {
             CreateError::Count { max, found, .. } => {
                 Incompatible::new(Field::Count, max.into(), found.into())
             }
@@ -353,26 +403,33 @@ impl Layout {
 mod tests {
     use super::*;
 
+    fn element(bytes: usize, align: usize) -> Element {
+        Element { kind: KIND_LOG, bytes, align, words: bytes.div_ceil(WORD_BYTES) }
+    }
+
     /// The layout is an interface: other versions and languages read it. Changing these numbers needs a new
     /// major version in the header.
     #[test]
     fn offsets_are_those_of_the_drawing() {
-        let small = Layout::new(12, 4, &Options::new(16)).expect("a plain log");
+        let small = Layout::new(element(12, 4), &Options::new(16)).expect("a plain log");
         assert_eq!(small.measure, Measure { capacity: 16, group: 1, piece: 4 });
         assert_eq!((small.front.place(0).owner(0), small.front.place(0).latest), (384, 512));
         assert_eq!((small.stamps(), small.data()), ((640, 16), (768, 32)));
         assert_eq!((small.total_bytes(), small.measure.kept()), (768 + 256, 12));
 
-        let large = Layout::new(64, 8, &Options::new(1 << 12).gates(3)).expect("a plain log");
+        let large = Layout::new(element(64, 8), &Options::new(1 << 12).gates(3)).expect("a plain log");
         assert_eq!(large.measure, Measure { capacity: 4096, group: 64, piece: 1024 });
         assert_eq!((large.stamps(), large.data()), ((640, 64), (1152, 8 << 12)));
         assert_eq!((large.gate(2), large.total_bytes()), (1152 + (64 << 12) + 256, large.gate(2) + 128));
 
         let pages = Options::new(4).gates(2).role_stride(RoleStride::Page);
-        let pages = Layout::new(8, 8, &pages).expect("a plain log");
+        let pages = Layout::new(element(8, 8), &pages).expect("a plain log");
         assert_eq!((pages.front.bell(), pages.front.place(0).latest), (4096, 8192 + 128));
         assert_eq!((pages.stamps(), pages.data()), ((8448, 4), (8576, 4)));
         assert_eq!((pages.gate(0), pages.gate(1), pages.total_bytes()), (12288, 16384, 20480));
+
+        let bytes = Layout::new(Element::bytes(20), &Options::new(16)).expect("a plain log");
+        assert_eq!((bytes.element.words, bytes.stamps(), bytes.data()), (4, (640, 16), (768, 64)));
     }
 
     #[test]

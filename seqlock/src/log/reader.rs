@@ -11,8 +11,8 @@ use tidewire_shm::sync::{Ordering, fence, spin_hint};
 use tidewire_shm::{Liveness, Region, Trust, Trusted};
 
 use super::layout::Measure;
-use super::{Log, NextError, Start, Track};
-use crate::codec::Fixed;
+use super::{Bytes, Log, NextError, Start, Track};
+use crate::codec::{Buffer, Fixed};
 use crate::engine::Look;
 use crate::error::{Corrupt, CorruptWord, WaitError};
 use crate::wait::{self, Post};
@@ -46,7 +46,7 @@ pub struct Reader<T, L: Trust = Trusted> {
     not_sync: PhantomData<core::cell::Cell<()>>,
 }
 
-impl<T: Pod, L: Trust> Clone for Reader<T, L> {
+impl<T, L: Trust> Clone for Reader<T, L> {
     /// Another reader, which goes on from where this one is.
     fn clone(&self) -> Self {
         Self {
@@ -60,7 +60,7 @@ impl<T: Pod, L: Trust> Clone for Reader<T, L> {
     }
 }
 
-impl<T: Pod, L: Trust> Reader<T, L> {
+impl<T, L: Trust> Reader<T, L> {
     /// A reader that starts there.
     pub(super) fn attach(log: &Log<T, L>, start: Start) -> Result<Self, Corrupt> {
         let (core, track, region) = log.bind();
@@ -80,7 +80,9 @@ impl<T: Pod, L: Trust> Reader<T, L> {
         reader.begin(start)?;
         Ok(reader)
     }
+}
 
+impl<T: Pod, L: Trust> Reader<T, L> {
     /// The next value and its version, if there is one already.
     ///
     /// # Guarantees
@@ -117,10 +119,7 @@ impl<T: Pod, L: Trust> Reader<T, L> {
     /// `to` is private and may be written.
     #[inline(always)]
     unsafe fn take(&mut self, to: *mut T) -> Result<Option<u64>, NextError> {
-        let version = self.next;
-        if version > self.known && !self.look_patiently()? {
-            return Ok(None);
-        }
+        let Some(version) = self.upcoming()? else { return Ok(None) };
         // SAFETY: the caller's promise; the region is kept.
         unsafe { self.track.load(version, to) };
         self.is_whole()?;
@@ -157,6 +156,34 @@ impl<T: Pod, L: Trust> Reader<T, L> {
         self.is_whole()?;
         self.next = first + count;
         Ok(len(count))
+    }
+}
+
+impl<L: Trust> Reader<Bytes, L> {
+    /// Copies the bytes of the next version, if there is one already: then the buffer has its length, and the bytes if there
+    /// was room for them. The version is still the next one.
+    ///
+    /// # Safety
+    /// The buffer is private and may be written.
+    #[inline(always)]
+    pub(super) unsafe fn copy(&mut self, to: &mut Buffer) -> Result<Option<u64>, NextError> {
+        let Some(version) = self.upcoming()? else { return Ok(None) };
+        // SAFETY: the caller's promise; the region is kept.
+        unsafe { self.track.load(version, to) };
+        self.is_whole()?;
+        if usize::try_from(to.len).is_ok_and(|len| len <= self.track.bytes) {
+            return Ok(Some(version));
+        }
+        Err(self.latch(CorruptWord::Length, to.len).into())
+    }
+}
+
+impl<T, L: Trust> Reader<T, L> {
+    /// The version to be read next, if it is published.
+    #[inline(always)]
+    fn upcoming(&mut self) -> Result<Option<u64>, Corrupt> {
+        let version = self.next;
+        Ok((version <= self.known || self.look_patiently()?).then_some(version))
     }
 
     /// Looks for more where nothing is known, a moment later if the looks find little; whether there is something.
@@ -208,7 +235,7 @@ impl<T: Pod, L: Trust> Reader<T, L> {
         // An honest writer enters a group again a lap later, when all but the last group and the piece in hand is published.
         let lapped = stamp > base && (stamp - base).is_multiple_of(capacity);
         if !lapped || latest + group + piece < stamp {
-            return self.latch(self.next).into();
+            return self.latch(CorruptWord::Stamp, self.next).into();
         }
         // Not beyond `latest + 1`: a lap is more than two groups and a piece.
         let next = (base + group).max((latest + 1).saturating_sub(capacity / 2));
@@ -219,10 +246,10 @@ impl<T: Pod, L: Trust> Reader<T, L> {
     }
 
     #[cold]
-    fn latch(&mut self, version: u64) -> Corrupt {
+    pub(super) fn latch(&mut self, what: CorruptWord, found: u64) -> Corrupt {
         // So that the next call looks, and finds it.
         self.known = self.next - 1;
-        self.look.latch(CorruptWord::Stamp, version)
+        self.look.latch(what, found)
     }
 
     /// Chooses the next version.

@@ -10,7 +10,6 @@
 
 use core::time::Duration;
 
-use bytemuck::Pod;
 use tidewire_shm::bell::{Kernel, Place, UNWATCHED_SLICE};
 use tidewire_shm::sync::{Ordering, spin_hint};
 use tidewire_shm::{Liveness, Trust};
@@ -21,7 +20,7 @@ use crate::role::low;
 const FIRST_POLL_NS: u64 = 50_000;
 const LAST_POLL_NS: u64 = 1_000_000;
 
-impl<T: Pod, L: Trust, G> Writer<T, L, G> {
+impl<T, L: Trust, G> Writer<T, L, G> {
     /// Waits until [`try_write`](Self::try_write) has room for a value, not longer than that; opens the gate that it waits
     /// for if its reader is proven dead.
     ///
@@ -116,7 +115,7 @@ impl<T: Pod, L: Trust, G> Writer<T, L, G> {
     }
 }
 
-impl<T: Pod, L: Trust, G> GatedReader<T, L, G> {
+impl<T, L: Trust, G> GatedReader<T, L, G> {
     /// Wakes a writer that [waits](Writer::wait_room) for this reader: worth its system call when [`head`](Self::head) has
     /// changed.
     #[cfg(all(feature = "std", not(loom)))]

@@ -45,7 +45,7 @@ pub struct Writer<T, L: Trust = Trusted, G = ()> {
     not_sync: PhantomData<core::cell::Cell<()>>,
 }
 
-impl<T: Pod, L: Trust, G> Writer<T, L, G> {
+impl<T, L: Trust, G> Writer<T, L, G> {
     /// Takes the role of the writer.
     pub(super) fn attach<V: Liveness<Lease = G>>(
         log: &Log<T, L>,
@@ -73,6 +73,29 @@ impl<T: Pod, L: Trust, G> Writer<T, L, G> {
         Ok(Self { track, latest, published, bound, alarm, layout, held, region, not_sync: PhantomData })
     }
 
+    /// The next version, the group of which is entered.
+    #[inline(always)]
+    pub(super) fn enter_next(&mut self) -> u64 {
+        let version = self.published + 1;
+        if self.track.measure.opens(version) {
+            self.track.enter(version);
+        }
+        version
+    }
+
+    /// As [`enter_next`](Self::enter_next), if the gates allow it.
+    #[inline(always)]
+    pub(super) fn try_enter_next(&mut self) -> Result<u64, LogFull> {
+        let version = self.published + 1;
+        if self.track.measure.opens(version) {
+            self.require_room(version)?;
+            self.track.enter(version);
+        }
+        Ok(version)
+    }
+}
+
+impl<T: Pod, L: Trust, G> Writer<T, L, G> {
     /// Writes a value and returns its version, one more than that of the value before. It overwrites the oldest one: of a
     /// reader with a gate, too, which is then overtaken as any other.
     ///
@@ -81,10 +104,7 @@ impl<T: Pod, L: Trust, G> Writer<T, L, G> {
     /// value is published: it survives the death of this process. Killed before, nobody sees anything of it.
     #[inline]
     pub fn write(&mut self, value: &T) -> u64 {
-        let version = self.published + 1;
-        if self.track.measure.opens(version) {
-            self.track.enter(version);
-        }
+        let version = self.enter_next();
         // SAFETY: this handle holds the role and has entered the group; it keeps the region, which was found writable.
         unsafe { self.track.store(version, value) };
         self.publish(version);
@@ -102,11 +122,7 @@ impl<T: Pod, L: Trust, G> Writer<T, L, G> {
     /// somebody [reclaims](Self::reclaim_gates) the gate. One may [wait](Self::wait_room_on) for room.
     #[inline]
     pub fn try_write(&mut self, value: &T) -> Result<u64, LogFull> {
-        let version = self.published + 1;
-        if self.track.measure.opens(version) {
-            self.require_room(version)?;
-            self.track.enter(version);
-        }
+        let version = self.try_enter_next()?;
         // SAFETY: as in `write`.
         unsafe { self.track.store(version, value) };
         self.publish(version);
@@ -175,10 +191,12 @@ impl<T: Pod, L: Trust, G> Writer<T, L, G> {
         }
         (written, refusal)
     }
+}
 
+impl<T, L: Trust, G> Writer<T, L, G> {
     /// Step 3.
     #[inline(always)]
-    fn publish(&mut self, version: u64) {
+    pub(super) fn publish(&mut self, version: u64) {
         // ORD log.publish: Release -> `Reader::refresh`; hands over the slots up to this version, and their stamps.
         self.latest.store(version, Ordering::Release);
         self.published = version;

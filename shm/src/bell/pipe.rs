@@ -10,6 +10,9 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::BellError;
 
+/// What tells a pipe of ours from others: see [`require_mark`].
+const MARK: OFlags = OFlags::DIRECT.union(OFlags::NONBLOCK);
+
 /// A pipe that becomes readable when somebody rings: for `poll`, `epoll` and async runtimes.
 ///
 /// One per waiting end; peers find it by its [address](Self::address), which an [entry of a
@@ -58,11 +61,8 @@ impl EventAddress {
         self.pid
     }
 
-    /// Opens the pipe for ringing.
-    ///
-    /// An address that lies can lead to another pipe of the process that it names, if this process may open that: then
-    /// eight bytes are written there. Whoever does not trust its peers this far, as with memory that was handed over by
-    /// another user, must not open addresses that they wrote.
+    /// Opens the pipe for ringing, if it is one that was made for that: an address may lie, and lead to a pipe of a process
+    /// that has nothing to do with this, into which a ring would write eight bytes.
     pub(super) fn open(self) -> Result<OwnedFd, BellError> {
         let Self { pid, fd, inode } = self;
         let path = format!("/proc/{pid}/fd/{fd}");
@@ -70,6 +70,7 @@ impl EventAddress {
         if link.to_bytes() != format!("pipe:[{inode}]").as_bytes() {
             return Err(BellError::NotAnEventfd);
         }
+        require_mark(self)?;
         // For reading, too: so it has a reader as long as we have it, and writing raises no signal.
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
         let found = retry_on_intr(|| openat(CWD, &path, flags, Mode::empty())).map_err(on("open a pipe"))?;
@@ -81,13 +82,28 @@ impl EventAddress {
     }
 }
 
+/// Whether the descriptor at an address is one of a pipe that was made by [`EventPipe::new`]: in packets. No program makes
+/// such by chance, and it is a property of the descriptor there, which those who open it anew cannot change.
+fn require_mark(address: EventAddress) -> Result<(), BellError> {
+    let EventAddress { pid, fd, inode } = address;
+    let path = format!("/proc/{pid}/fdinfo/{fd}");
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| on("look at a pipe")(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
+    let field = |name| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let flags = field("flags:").and_then(|flags| u32::from_str_radix(flags, 8).ok()).unwrap_or(0);
+    // Kernels before 5.14 do not say which inode; that is compared when it is open, too.
+    let is_this = field("ino:").is_none_or(|found| found.parse() == Ok(inode));
+    let marked = MARK.bits();
+    if is_this && flags & marked == marked { Ok(()) } else { Err(BellError::NotAnEventfd) }
+}
+
 impl EventPipe {
     /// A pipe that nobody rang.
     ///
     /// # Errors
     /// [`BellError::System`] if there are no more descriptors.
     pub fn new() -> Result<Self, BellError> {
-        let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
+        let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK | PipeFlags::DIRECT;
         let (readable, writable) = pipe_with(flags).map_err(on("create a pipe"))?;
         let stat = fstat(&writable).map_err(on("inspect a pipe"))?;
         let fd = writable.as_raw_fd().unsigned_abs();
@@ -135,4 +151,26 @@ impl AsFd for EventPipe {
 
 fn on(operation: &'static str) -> impl FnOnce(Errno) -> BellError {
     move |errno| BellError::System { operation, errno: errno.raw_os_error() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BellError, EventAddress, EventPipe, PipeFlags, fstat, pipe_with};
+    use std::os::fd::{AsFd, AsRawFd};
+
+    #[test]
+    fn only_pipes_that_were_made_for_it_are_opened() {
+        let pipe = EventPipe::new().unwrap();
+        let rung = pipe.address().open().unwrap();
+        assert_eq!(rustix::io::write(&rung, &[1; 8]).unwrap(), 8);
+        assert!(pipe.drain().unwrap());
+        assert!(!pipe.drain().unwrap());
+        for flags in [PipeFlags::CLOEXEC, PipeFlags::CLOEXEC | PipeFlags::NONBLOCK] {
+            let (_readable, writable) = pipe_with(flags).unwrap();
+            let inode = fstat(&writable).unwrap().st_ino;
+            let fd = writable.as_fd().as_raw_fd().unsigned_abs();
+            let other = EventAddress { pid: std::process::id(), fd, inode };
+            assert!(matches!(other.open(), Err(BellError::NotAnEventfd)), "{flags:?}");
+        }
+    }
 }

@@ -74,6 +74,15 @@ impl<K: Kernel> Ringer<K> {
     /// Wakes the sleeper if it sleeps. To be called after every publication, or after every batch of them.
     #[inline]
     pub fn ring(&mut self) -> Rung {
+        match self.look() {
+            None => Rung::Awake,
+            Some(seen) => self.wake(seen),
+        }
+    }
+
+    /// The flag, if it is up.
+    #[inline(always)]
+    pub(super) fn look(&self) -> Option<u32> {
         match self.mode {
             // ORD bell.meet: SeqCst <-> `announced`; the publication comes before the look at the flag.
             BellMode::Fence => full_fence(),
@@ -82,11 +91,12 @@ impl<K: Kernel> Ringer<K> {
         }
         // ORD bell.meet: Relaxed, behind the fence.
         let seen = self.flag.load(Ordering::Relaxed);
-        if seen & STATE == 0 { Rung::Awake } else { self.wake(seen) }
+        (seen & STATE != 0).then_some(seen)
     }
 
+    /// What a ring does that saw the flag up.
     #[cold]
-    fn wake(&mut self, seen: u32) -> Rung {
+    pub(super) fn wake(&mut self, seen: u32) -> Rung {
         let announcement = seen | RUNG;
         if announcement == self.done {
             return Rung::Already;

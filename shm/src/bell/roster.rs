@@ -320,7 +320,8 @@ impl<L: Trust> Roster<L> {
     pub fn hands<K: Kernel>(&self, kernel: &K) -> Result<Hands<L>, BellError> {
         self.mode.prepare(kernel)?;
         let words = core::array::from_fn(|word| self.word(WAITING + 8 * word));
-        Ok(Hands { words, entries: self.entries, mode: self.mode, _region: self.alias() })
+        let first = u64::MAX >> (64 - self.entries.clamp(1, 64));
+        Ok(Hands { words, first, entries: self.entries, mode: self.mode, _region: self.alias() })
     }
 
     /// Takes away the raised hand of an entry whose holder is proven dead.
@@ -543,13 +544,21 @@ impl<K: Kernel, L: Trust> Caller<K, L> {
     /// The first ring of a holder that waits [in a reactor](Attendance::arm) opens its pipe.
     #[inline]
     pub fn ring(&mut self) -> Rung {
+        match self.ringer.look() {
+            None => Rung::Awake,
+            Some(seen) => self.wake(seen),
+        }
+    }
+
+    #[cold]
+    fn wake(&mut self, seen: u32) -> Rung {
         #[cfg(all(feature = "std", not(loom)))]
         // ORD advice: Relaxed, only compared; who sees it late rings the pipe of one who is gone, and the next ring is right.
         if self.piped != 0 && self.state.load(Ordering::Relaxed) != self.piped {
             self.piped = 0;
             self.ringer.give_pipe(None);
         }
-        match self.ringer.ring() {
+        match self.ringer.wake(seen) {
             Rung::Unreachable => self.ring_pipe(),
             rung => rung,
         }
@@ -587,6 +596,14 @@ impl<K: Kernel, L: Trust> Caller<K, L> {
         (state & PRESENT != 0).then_some(state >> 1)
     }
 
+    /// Whether the entry's holder is there, as far as it said, and its generation is this one. As [`holder`](Self::holder).
+    #[inline]
+    #[must_use]
+    pub fn is_held_by(&self, generation: u64) -> bool {
+        // ORD advice: Relaxed, nothing is read behind it.
+        self.state.load(Ordering::Relaxed) == generation << 1 | PRESENT
+    }
+
     /// What this end did so far.
     #[must_use]
     pub fn tally(&self) -> RingerTally {
@@ -598,6 +615,8 @@ impl<K: Kernel, L: Trust> Caller<K, L> {
 #[derive(Debug)]
 pub struct Hands<L: Trust> {
     words: [Shared<AtomicU64>; WAITING_WORDS],
+    /// The bits of the first word that are entries.
+    first: u64,
     entries: u32,
     mode: BellMode,
     _region: Region<L>,
@@ -615,8 +634,15 @@ impl<L: Trust> Hands<L> {
             // ORD bell.meet: SeqCst <-> `announced`, for the compiler; the sleeper's system call is the processor's.
             BellMode::Membarrier => compiler_fence(Ordering::SeqCst),
         }
+        let [first, ..] = &self.words;
         // ORD bell.meet: Relaxed, behind the fence.
-        self.used().any(|(_, word, bits)| word.load(Ordering::Relaxed) & bits != 0)
+        first.load(Ordering::Relaxed) & self.first != 0 || (self.entries > 64 && self.any_further())
+    }
+
+    #[cold]
+    fn any_further(&self) -> bool {
+        // ORD bell.meet: Relaxed, behind the fence of `any`.
+        self.used().skip(1).any(|(_, word, bits)| word.load(Ordering::Relaxed) & bits != 0)
     }
 
     /// The entries that wait now, at a look.

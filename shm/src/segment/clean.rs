@@ -130,7 +130,7 @@ impl Segment {
         Self::clean_with(mode, &SegmentOptions::new())
     }
 
-    /// [`clean`](Self::clean) with options, of which only the directory matters.
+    /// [`clean`](Self::clean) with options, of which only the directory and who is admitted there matter.
     ///
     /// # Errors
     /// As [`clean`](Self::clean).

@@ -88,8 +88,9 @@ impl<'d> Draft<'d> {
         Ok(Self { directory, temporary, fd, mapping, origin })
     }
 
-    /// Gives the segment its name, in one step, if nobody has it.
+    /// Gives the segment its name, in one step, if nobody has it. Only then may others open it, also by a temporary name.
     pub(super) fn publish(&mut self, name: &Name) -> Result<(), SegmentError> {
+        self.directory.admit_to(&self.fd)?;
         let published = match &mut self.temporary {
             None => {
                 let to = self.directory.fd();

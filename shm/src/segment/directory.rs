@@ -2,43 +2,46 @@
 
 use alloc::borrow::ToOwned;
 use alloc::format;
-use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use std::env;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, chmodat, fstat, mkdirat, open, openat, statat, unlinkat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, chmodat, fchmod, fchown, fstat, mkdirat, open, openat,
+    statat, unlinkat,
 };
 use rustix::io::{Errno, retry_on_intr};
 use rustix::param::page_size;
-use rustix::process::{Uid, geteuid};
+use rustix::process::{Gid, geteuid};
 
 use super::error::SegmentError;
 use super::map::{Access, is_tmpfs};
+use super::mode::Admission;
 use super::name::Name;
 use super::options::SegmentOptions;
 
 const FLAGS: OFlags = OFlags::DIRECTORY.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 const SHARED_MEMORY: &str = "/dev/shm";
-/// Permission bits, without those for set-id and sticky.
-const PERMISSIONS: u32 = 0o777;
 
-/// A directory that only this user can change; every use of it goes through the descriptor.
+/// A directory that nobody can change whom its options do not admit; every use of it goes through the descriptor.
 #[derive(Debug)]
 pub(super) struct Directory {
     fd: OwnedFd,
+    admission: Admission,
+    group: Gid,
 }
 
 impl Directory {
     /// The directory of the options, or the default one; made if it is missing.
     pub(super) fn create(options: &SegmentOptions) -> Result<Self, SegmentError> {
-        let path = path(options);
+        let admission = Admission::of(options)?;
+        admission.require_guard()?;
+        let path = path(options, admission)?;
         let failed = || SegmentError::on("open the directory of segments");
-        match Self::open(&path) {
+        match Self::open(&path, admission) {
             Err(Errno::NOENT) => {}
-            opened => return opened.map_err(failed())?,
+            opened => return opened.map_err(failed())??.admit(&path),
         }
         match retry_on_intr(|| mkdirat(CWD, &path, Mode::RWXU)) {
             // The umask may have taken bits that the owner needs.
@@ -47,19 +50,20 @@ impl Directory {
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(SegmentError::on("make the directory of segments")(errno)),
         }
-        Self::open(&path).map_err(failed())?
+        Self::open(&path, admission).map_err(failed())??.admit(&path)
     }
 
     /// The directory of the options, or the default one, if there is one.
     pub(super) fn existing(options: &SegmentOptions) -> Result<Option<Self>, SegmentError> {
-        match Self::open(&path(options)) {
+        let admission = Admission::of(options)?;
+        match Self::open(&path(options, admission)?, admission) {
             Err(Errno::NOENT) => Ok(None),
             opened => opened.map_err(SegmentError::on("open the directory of segments"))?.map(Some),
         }
     }
 
     /// The outer error is the system's, the inner one a verdict.
-    fn open(path: &Path) -> Result<Result<Self, SegmentError>, Errno> {
+    fn open(path: &Path, admission: Admission) -> Result<Result<Self, SegmentError>, Errno> {
         let fd = match retry_on_intr(|| open(path, FLAGS, Mode::empty())) {
             Ok(fd) => fd,
             Err(errno @ (Errno::NOTDIR | Errno::LOOP)) => {
@@ -74,7 +78,62 @@ impl Directory {
             Err(errno) => return Err(errno),
         };
         let stat = fstat(&fd)?;
-        Ok(verify_directory(&stat, geteuid(), path).map(|()| Self { fd }))
+        let verdict = admission.verify_directory(&stat, geteuid(), path);
+        Ok(verdict.map(|()| Self { fd, admission, group: Gid::from_raw(stat.st_gid) }))
+    }
+
+    /// Lets those in whom its files will admit, if it was just made: then it is empty and its user's alone, also if whoever
+    /// made it was killed in between. Any other must let them in already.
+    fn admit(self, path: &Path) -> Result<Self, SegmentError> {
+        if self.admission.is_private() {
+            return Ok(self);
+        }
+        let stat = fstat(&self.fd).map_err(SegmentError::on("inspect the directory of segments"))?;
+        if self.admission.can_enter(&stat) {
+            return Ok(self);
+        }
+        let wanted = self.admission.directory();
+        let is_fresh = stat.st_uid == geteuid().as_raw()
+            && stat.st_mode & 0o777 == Mode::RWXU.bits()
+            && self.is_empty()?;
+        if !is_fresh {
+            return Err(SegmentError::Directory {
+                path: path.to_owned(),
+                expected: format!("mode {:04o} or one that lets the same users in", wanted.bits()),
+                found: format!("mode {:04o}", stat.st_mode & 0o7777),
+            });
+        }
+        fchmod(&self.fd, wanted).map_err(SegmentError::on("set the mode of the directory of segments"))?;
+        Ok(self)
+    }
+
+    fn is_empty(&self) -> Result<bool, SegmentError> {
+        for entry in self.entries()? {
+            let entry = entry.map_err(SegmentError::on("look into the directory of segments"))?;
+            if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Lets those open a whole file whom the options admit.
+    pub(super) fn admit_to(&self, file: &OwnedFd) -> Result<(), SegmentError> {
+        if self.admission.is_private() {
+            return Ok(());
+        }
+        let stat = fstat(file).map_err(SegmentError::on("inspect the segment"))?;
+        if self.admission.is_of_group() && stat.st_gid != self.group.as_raw() {
+            retry_on_intr(|| fchown(file, None, Some(self.group)))
+                .map_err(SegmentError::on("give the segment the group of its directory"))?;
+        }
+        // After the group: no other one is ever admitted.
+        fchmod(file, self.admission.file()).map_err(SegmentError::on("set the mode of the segment"))
+    }
+
+    /// Whoever maps a file of it needs the guard, if others can shorten that.
+    pub(super) fn require_guard(&self) -> Result<(), SegmentError> {
+        self.admission.require_guard()
     }
 
     pub(super) fn fd(&self) -> &OwnedFd {
@@ -98,8 +157,11 @@ impl Directory {
         if stat.st_nlink == 0 {
             return Err(SegmentError::NotFound { name: name.clone() });
         }
-        let len = verify_file(&stat, geteuid())?;
-        Ok((fd, len))
+        if !is_regular(&stat) {
+            return Err(wrong_kind(&stat));
+        }
+        self.admission.verify_file(&stat, geteuid(), self.group.as_raw())?;
+        Ok((fd, verify_length(&stat)?))
     }
 
     /// Whether the name is visibly taken: saves the work of losing.
@@ -161,11 +223,12 @@ impl Directory {
     }
 }
 
-fn path(options: &SegmentOptions) -> PathBuf {
+fn path(options: &SegmentOptions, admission: Admission) -> Result<PathBuf, SegmentError> {
     match &options.directory {
         // Without the trailing slash, behind which a symbolic link would be followed.
-        Some(path) => path.components().collect(),
-        None => default_path(),
+        Some(path) => Ok(path.components().collect()),
+        None if admission.is_private() => Ok(default_path()),
+        None => Err(admission.require_directory()),
     }
 }
 
@@ -187,38 +250,6 @@ fn is_runtime_directory(path: &Path) -> bool {
     };
     let private = fstat(&fd).is_ok_and(|stat| stat.st_uid == geteuid().as_raw() && stat.st_mode & 0o022 == 0);
     private && is_tmpfs(&fd)
-}
-
-fn verify_directory(stat: &Stat, owner: Uid, path: &Path) -> Result<(), SegmentError> {
-    let wrong =
-        |expected: String, found: String| SegmentError::Directory { path: path.to_owned(), expected, found };
-    if stat.st_uid != owner.as_raw() {
-        return Err(wrong(format!("owner {}", owner.as_raw()), format!("owner {}", stat.st_uid)));
-    }
-    let mode = stat.st_mode & PERMISSIONS;
-    if mode != Mode::RWXU.bits() {
-        return Err(wrong("mode 0700".to_owned(), format!("mode {mode:04o}")));
-    }
-    Ok(())
-}
-
-/// The length of a file that can be mapped and that only `owner` can change.
-fn verify_file(stat: &Stat, owner: Uid) -> Result<usize, SegmentError> {
-    if !is_regular(stat) {
-        return Err(wrong_kind(stat));
-    }
-    let wrong = |what, expected: String, found: String| SegmentError::NotASegment { what, expected, found };
-    if stat.st_uid != owner.as_raw() {
-        return Err(wrong("owner", owner.as_raw().to_string(), stat.st_uid.to_string()));
-    }
-    let mode = stat.st_mode & PERMISSIONS;
-    if mode & 0o077 != 0 {
-        return Err(wrong("mode", "0600".to_owned(), format!("{mode:04o}")));
-    }
-    if stat.st_nlink != 1 {
-        return Err(wrong("links", "1".to_owned(), stat.st_nlink.to_string()));
-    }
-    verify_length(stat)
 }
 
 /// The length of a file, which is a positive number of pages.
@@ -260,10 +291,14 @@ fn kind(stat: &Stat) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::{Directory, verify_directory, verify_file};
+    use super::{Directory, Gid};
+    use crate::segment::mode::Admission;
     use crate::segment::{Name, SegmentError, SegmentOptions};
     use rustix::fs::{fstat, stat};
     use rustix::process::{Uid, geteuid};
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+    use std::path::Path;
 
     #[test]
     fn a_foreign_owner_is_refused() {
@@ -271,16 +306,111 @@ mod tests {
         let options = SegmentOptions::new().directory(place.path().join("d"));
         let segment = crate::Segment::create_with("mine", 1, &options, |_| Ok(())).unwrap();
         let (me, other) = (geteuid(), Uid::from_raw(geteuid().as_raw() + 1));
+        let admission = Admission::of(&options).unwrap();
 
         let file = fstat(&segment).unwrap();
-        assert!(verify_file(&file, me).is_ok());
-        let refused = verify_file(&file, other).unwrap_err();
+        assert!(admission.verify_file(&file, me, file.st_gid).is_ok());
+        let refused = admission.verify_file(&file, other, file.st_gid).unwrap_err();
         assert!(matches!(refused, SegmentError::NotASegment { what: "owner", .. }), "{refused}");
 
         let directory = stat(place.path().join("d")).unwrap();
-        assert!(verify_directory(&directory, me, place.path()).is_ok());
-        let refused = verify_directory(&directory, other, place.path()).unwrap_err();
+        assert!(admission.verify_directory(&directory, me, place.path()).is_ok());
+        let refused = admission.verify_directory(&directory, other, place.path()).unwrap_err();
         assert!(matches!(refused, SegmentError::Directory { .. }), "{refused}");
+    }
+
+    fn mode_of(path: &Path) -> u32 {
+        path.metadata().unwrap().mode() & 0o7777
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_directory_is_opened_to_others_only_if_it_is_fresh() {
+        crate::guard_sigbus().unwrap();
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("d");
+        let shared = SegmentOptions::new().directory(&path).mode(0o660);
+        // Made.
+        Directory::create(&shared).unwrap();
+        assert_eq!(mode_of(&path), 0o3770);
+        assert!(
+            Directory::existing(&shared.clone().mode(0o640)).is_err(),
+            "it admits to more than was chosen"
+        );
+        assert!(Directory::existing(&SegmentOptions::new().directory(&path)).is_err());
+        // As somebody left it who was killed while making it.
+        set_mode(&path, 0o700);
+        assert!(Directory::existing(&shared).unwrap().is_some());
+        assert_eq!(mode_of(&path), 0o700, "to look changed it");
+        Directory::create(&shared).unwrap();
+        assert_eq!(mode_of(&path), 0o3770);
+        // In use, and private.
+        set_mode(&path, 0o700);
+        fs::write(path.join("private"), b"").unwrap();
+        let refused = Directory::create(&shared).unwrap_err();
+        let found = "expected mode 3770 or one that lets the same users in, found mode 0700";
+        assert!(refused.to_string().ends_with(found), "{refused}");
+        // Others may enter, and create nothing: as somebody chose it.
+        set_mode(&path, 0o750);
+        Directory::create(&shared).unwrap();
+        assert_eq!(mode_of(&path), 0o750);
+    }
+
+    #[test]
+    fn a_shared_file_gets_its_group_before_its_mode() {
+        crate::guard_sigbus().unwrap();
+        let place = tempfile::tempdir().unwrap();
+        let options = SegmentOptions::new().directory(place.path().join("d")).mode(0o660);
+        let directory = Directory::create(&options).unwrap();
+        let path = place.path().join("d/x");
+        let file = fs::File::create(&path).unwrap().into();
+        directory.admit_to(&file).unwrap();
+        let stat = fstat(&file).unwrap();
+        assert_eq!((stat.st_mode & 0o7777, stat.st_gid), (0o660, directory.group.as_raw()));
+        // A group that this process may give if it is root, and else must not.
+        let other = Gid::from_raw(directory.group.as_raw() + 77);
+        let directory = Directory { group: other, ..directory };
+        set_mode(&path, 0o600);
+        match directory.admit_to(&file) {
+            Ok(()) => assert_eq!(fstat(&file).unwrap().st_gid, other.as_raw()),
+            Err(refused) => {
+                assert!(matches!(refused, SegmentError::Permission { .. }), "{refused}");
+                assert_eq!(mode_of(&path), 0o600, "another group was admitted");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_segment_is_refused_whatever_the_mode() {
+        crate::guard_sigbus().unwrap();
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("d");
+        let options = SegmentOptions::new().directory(&path).mode(0o666);
+        let open = |name| crate::Segment::open_with(name, &options).map(drop).unwrap_err().to_string();
+        crate::Segment::create_with("whole", 4096, &options, |_| Ok(())).unwrap();
+        symlink("whole", path.join("link")).unwrap();
+        assert_eq!(
+            open("link"),
+            "not a segment: kind of file: expected a regular file, found a symbolic link"
+        );
+        let (fifo, bits) = (super::FileType::Fifo, super::Mode::from_raw_mode(0o666));
+        rustix::fs::mknodat(super::CWD, path.join("fifo"), fifo, bits, 0).unwrap();
+        assert_eq!(open("fifo"), "not a segment: kind of file: expected a regular file, found a FIFO");
+        fs::hard_link(path.join("whole"), path.join("second")).unwrap();
+        assert_eq!(open("second"), "not a segment: links: expected 1, found 2");
+        fs::write(path.join("wide"), [0; 4096]).unwrap();
+        set_mode(&path.join("wide"), 0o777);
+        assert_eq!(open("wide"), "not a segment: mode: expected 0666 or less, found 0777");
+    }
+
+    #[test]
+    fn a_mode_that_admits_others_needs_a_directory_that_was_chosen() {
+        let nowhere = SegmentOptions::new().mode(0o660);
+        let refused = Directory::existing(&nowhere).unwrap_err();
+        assert!(matches!(refused, SegmentError::Mode { .. }), "{refused}");
     }
 
     #[test]
@@ -290,7 +420,7 @@ mod tests {
         let directory = Directory::create(&options).unwrap();
         let name = Name::new("taken").unwrap();
         assert!(directory.refuse_taken(&name).is_ok());
-        std::fs::write(place.path().join("d/taken"), b"").unwrap();
+        fs::write(place.path().join("d/taken"), b"").unwrap();
         assert!(matches!(directory.refuse_taken(&name), Err(SegmentError::AlreadyExists { .. })));
     }
 }

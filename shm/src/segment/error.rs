@@ -91,6 +91,13 @@ pub enum SegmentError {
         /// What was found.
         found: String,
     },
+    /// The [mode](crate::SegmentOptions::mode) that was chosen cannot be, or not like this.
+    Mode {
+        /// What can be.
+        expected: String,
+        /// What was chosen.
+        found: String,
+    },
     /// What arrived from another process is not exactly one segment.
     Handover {
         /// What should have arrived.
@@ -151,6 +158,9 @@ impl fmt::Display for SegmentError {
             }
             Self::Directory { path, expected, found } => {
                 write!(f, "unsafe directory {}: expected {expected}, found {found}", path.display())
+            }
+            Self::Mode { expected, found } => {
+                write!(f, "cannot share a segment: expected {expected}, found {found}")
             }
             Self::Handover { expected, found } => {
                 write!(f, "no segment arrived: expected {expected}, found {found}")

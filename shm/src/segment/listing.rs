@@ -24,7 +24,7 @@ impl Segment {
         Self::unlink_with(name, &SegmentOptions::new())
     }
 
-    /// [`unlink`](Self::unlink) with options, of which only the directory matters.
+    /// [`unlink`](Self::unlink) with options, of which only the directory and who is admitted there matter.
     ///
     /// # Errors
     /// As [`unlink`](Self::unlink).
@@ -67,7 +67,7 @@ impl Segment {
         Self::list_with(&SegmentOptions::new())
     }
 
-    /// [`list`](Self::list) with options, of which only the directory matters.
+    /// [`list`](Self::list) with options, of which only the directory and who is admitted there matter.
     ///
     /// # Errors
     /// As [`list`](Self::list).

@@ -24,6 +24,7 @@ impl Segment {
     /// - [`SegmentError::NoSpace`], [`SegmentError::Limit`]: there is not enough room, or not for this process;
     /// - [`SegmentError::Init`]: what `init` returned;
     /// - [`SegmentError::Directory`]: the directory is not this user's alone;
+    /// - [`SegmentError::Mode`]: a [mode](SegmentOptions::mode) that cannot be, or without what it needs;
     /// - [`SegmentError::Permission`], [`SegmentError::Io`]: the system refuses.
     ///
     /// In every case nothing is left behind.
@@ -82,8 +83,9 @@ impl Segment {
     ///
     /// # Errors
     /// - [`SegmentError::NotFound`]: there is none of this name;
-    /// - [`SegmentError::NotASegment`]: not a regular file of this user alone, with one link, of whole pages;
-    /// - [`SegmentError::Name`], [`SegmentError::Directory`], [`SegmentError::Limit`],
+    /// - [`SegmentError::NotASegment`]: not a regular file of this user alone, or of those whom a
+    ///   [mode](SegmentOptions::mode) admits, with one link, of whole pages;
+    /// - [`SegmentError::Name`], [`SegmentError::Directory`], [`SegmentError::Mode`], [`SegmentError::Limit`],
     ///   [`SegmentError::Permission`], [`SegmentError::Io`]: as for [`create`](Self::create).
     ///
     /// # Examples
@@ -157,6 +159,7 @@ impl Segment {
         let name = Name::new(name)?;
         match Directory::existing(options)? {
             Some(directory) => {
+                directory.require_guard()?;
                 let opened = open_in(&directory, &name, access, options)?;
                 Ok(opened.named(name, directory))
             }

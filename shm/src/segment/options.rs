@@ -16,6 +16,9 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, Default)]
 pub struct SegmentOptions {
     pub(super) directory: Option<PathBuf>,
+    /// `None`: only the effective user.
+    pub(super) mode: Option<u32>,
+    pub(super) owner: Option<u32>,
     pub(super) huge_pages: bool,
     pub(super) prefault: bool,
     pub(super) lock_memory: bool,
@@ -33,7 +36,7 @@ impl SegmentOptions {
     ///
     /// The first creation makes it, with the mode 0700, if only its last component is missing. If it exists it must
     /// have that mode, belong to the effective user and not be a symbolic link itself; the way to it is not
-    /// checked. Where the directory lies on a disk, the system also writes the memory to it. Anonymous segments
+    /// checked. With a [mode](Self::mode) that admits others it is theirs to enter, too. Where the directory lies on a disk, the system also writes the memory to it. Anonymous segments
     /// have no use for it.
     ///
     /// ```
@@ -47,6 +50,86 @@ impl SegmentOptions {
     #[must_use]
     pub fn directory(self, directory: impl Into<PathBuf>) -> Self {
         Self { directory: Some(directory.into()), ..self }
+    }
+
+    /// Who may open named segments: the permission bits of their files. 0600, only the effective user, unless chosen.
+    ///
+    /// | mode | who else can open a segment |
+    /// |---|---|
+    /// | 0640, 0644 | the group, or everybody, [for reading](crate::Segment::open_read_only) only |
+    /// | 0660 | the group |
+    /// | 0664, 0666 | the group, and everybody for reading only; everybody |
+    ///
+    /// All who take part give the same mode and the same [directory](Self::directory), which must be chosen for it, and call
+    /// [`guard_sigbus`](crate::guard_sigbus) before they map anything: whoever may write a file may shorten it, and without
+    /// the guard that kills the others. The group is that of the directory, and files are given it. Where the creator is
+    /// neither the user who opens nor root, the opener names it as [`owner`](Self::owner).
+    ///
+    /// # The directory
+    /// The first creation makes it, with the bits of the mode, right to enter it, setgid, and the sticky bit where
+    /// others may write: 3770 for 0660, 2750 for 0640. Its group is then that of the process or of a setgid directory
+    /// above; to have another, make it beforehand, as by `install -d -m 3770 -g traders /dev/shm/ticks`. A directory that
+    /// exists must belong to the effective user, root or the named owner, admit nobody to more than such a one does, and have
+    /// the sticky bit where others can write it. 0750 for files with 0660 is one in which others open, but create nothing. For a
+    /// creation it must admit those whom the mode does; one that is this user's, empty and 0700 is opened to them, which also
+    /// puts right what a creator leaves that is killed just when it makes the directory.
+    ///
+    /// # Guarantees
+    /// - Nobody is admitted whom the mode and the group do not admit, whatever the umask. A file gets group and mode last: as
+    ///   long as it is not whole it is its creator's alone.
+    /// - Only what the effective user, root or the named owner made is opened under a name, and only with this mode or
+    ///   less and one link: nobody else can have a name stand for memory of theirs, by being first or otherwise.
+    /// - Nobody else can remove or replace a name: only the owner of the file, of the directory, and root can.
+    ///
+    /// # Not guaranteed
+    /// Whoever may write a file is a peer like any other, and may do all that a hostile peer can: read everything, write
+    /// anything anywhere in it ([`Untrusted`](crate::Untrusted) says what that can do: it spoils contents, not processes),
+    /// shorten the file, and take each role that is free. Whoever may read it can read everything, and lock its bytes for
+    /// reading, which keeps roles from being taken: who shall not even deny service must not be admitted to read. With the
+    /// right to write the directory one can fill it, and take names that are free: their owners are then told whose they
+    /// are. A second link that somebody makes keeps a segment from being opened as long as it is there. Access lists
+    /// (`setfacl`) are not looked at: they are their owner's affair.
+    ///
+    /// A stale segment is replaced only by who may remove its name; others that [join](crate::Segment::join) it can adopt
+    /// it, if the mode lets them write. An existing segment keeps its mode.
+    ///
+    /// # Errors
+    /// Told by what is done with the options: [`SegmentError::Mode`](crate::SegmentError::Mode) for any other bits (execute,
+    /// set-id, owner without both, others with more than the group, write without read), without a directory, and for what
+    /// maps a segment without the guard. Anonymous segments have no use for a mode.
+    ///
+    /// ```
+    /// use std::os::unix::fs::PermissionsExt;
+    /// use tidewire_shm::{Segment, SegmentOptions, guard_sigbus};
+    ///
+    /// guard_sigbus()?;
+    /// let place = tempfile::tempdir()?;
+    /// let shared = place.path().join("segments");
+    /// let options = SegmentOptions::new().directory(&shared).mode(0o660);
+    /// Segment::create_with("ticks", 4096, &options, |_| Ok(()))?;
+    /// assert_eq!(shared.join("ticks").metadata()?.permissions().mode() & 0o7777, 0o660);
+    /// assert!(Segment::open_with("ticks", &SegmentOptions::new().directory(&shared)).is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn mode(self, mode: u32) -> Self {
+        Self { mode: Some(mode), ..self }
+    }
+
+    /// Opens what this user made, too, where the [mode](Self::mode) admits others: a directory, and the segments in it.
+    ///
+    /// Without it only root and the effective user are trusted with names: any member of a group that may create could
+    /// otherwise be first with a name that somebody else is expected under.
+    ///
+    /// ```
+    /// use tidewire_shm::SegmentOptions;
+    ///
+    /// // A client of what user 990 serves.
+    /// let options = SegmentOptions::new().directory("/run/ticks").mode(0o660).owner(990);
+    /// ```
+    #[must_use]
+    pub fn owner(self, uid: u32) -> Self {
+        Self { owner: Some(uid), ..self }
     }
 
     /// Asks for huge pages; normal pages are taken where the system gives none.

@@ -180,6 +180,11 @@ pub fn guard_sigbus() -> io::Result<()> {
     Ok(())
 }
 
+/// Whether [`guard_sigbus`] was called.
+pub(super) fn is_installed() -> bool {
+    *INSTALLED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Segment {
     /// Whether the file was shortened and zero pages took the place of some of the memory.
     ///

@@ -27,10 +27,8 @@ impl ServerEnd {
         };
         share.get_or_insert_with(|| Arc::clone(desk));
         queue.rescan();
-        let armed = events.arm(&mut rest.own, || {
-            *got = pop(queue, *generation, share);
-            got.is_some()
-        })?;
+        let armed =
+            events.arm(&mut rest.own, || got.is_some() || pop(queue, *generation, share).put_into(got))?;
         Ok(armed == Armed::Ready)
     }
 

@@ -41,6 +41,9 @@ pub(super) enum Word {
     Trouble,
     /// The message that it expects next of the first giver; the next three words are of the others.
     Next,
+    /// One more than the message of the first giver that it got first, where it follows another; the next three words are of
+    /// the others.
+    First = 20,
     /// The parent's: begin.
     Go = 24,
     /// The parent's: give no more.
@@ -111,18 +114,19 @@ impl Seat<'_> {
         self.words.get(word as usize).map_or(0, |word| word.load(Ordering::Acquire))
     }
 
-    /// Says which message of a giver is expected next.
-    pub(super) fn say_next(&self, giver: usize, next: u64) {
-        if let Some(word) = self.words.get(Word::Next as usize + giver) {
-            // ORD patterns.next: Release -> `Seat::next`; what its process did before.
-            word.store(next, Ordering::Release);
+    /// Says something of a giver: [`Word::Next`] or [`Word::First`].
+    #[inline]
+    pub(super) fn say_of(&self, giver: usize, word: Word, value: u64) {
+        if let Some(word) = self.words.get(word as usize + giver) {
+            // ORD patterns.next: Release -> `Seat::said_of`; what its process did before.
+            word.store(value, Ordering::Release);
         }
     }
 
-    /// Which message of a giver was expected next, at the end.
-    pub(super) fn next(&self, giver: usize) -> u64 {
-        // ORD patterns.next: Acquire <- `Seat::say_next`; what its process did before.
-        self.words.get(Word::Next as usize + giver).map_or(0, |word| word.load(Ordering::Acquire))
+    /// What was said last of a giver.
+    pub(super) fn said_of(&self, giver: usize, word: Word) -> u64 {
+        // ORD patterns.next: Acquire <- `Seat::say_of`; what its process did before.
+        self.words.get(word as usize + giver).map_or(0, |word| word.load(Ordering::Acquire))
     }
 }
 
@@ -139,14 +143,18 @@ mod tests {
         for (number, seat) in (1..).zip(seats()) {
             seat.say(Word::Begun, number);
             seat.say(Word::Over, 100 + number);
-            (0..SEATS).for_each(|giver| seat.say_next(giver, 10 * number + giver as u64));
+            for giver in 0..SEATS {
+                seat.say_of(giver, Word::Next, 10 * number + giver as u64);
+                seat.say_of(giver, Word::First, 20 * number + giver as u64);
+            }
         }
         for (number, seat) in (1..).zip(seats()) {
             assert_eq!(
                 [Word::Begun, Word::Over, Word::Go].map(|word| seat.said(word)),
                 [number, 100 + number, 0]
             );
-            assert_eq!(seat.next(3), 10 * number + 3);
+            assert_eq!(seat.said_of(3, Word::Next), 10 * number + 3);
+            assert_eq!(seat.said_of(3, Word::First), 20 * number + 3);
         }
     }
 }

@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 use tidewire::{
-    BytesReceiver, BytesSender, CallError, Client, Publisher, Receiver, RecvError, RecvTimeoutError,
-    SendError, Sender, Server, SubscribeError, Subscriber,
+    BytesReceiver, BytesSender, CallError, Client, DecodeError, EncodeError, Publisher, Reader, Receiver,
+    RecvError, RecvTimeoutError, SendError, Sender, SerdeReceiver, SerdeSender, Server, SubscribeError,
+    Subscriber, WaitError, Writer,
 };
 
 use crate::run::message::{self, WORD, first_word, is, name, name_of, parts};
@@ -170,6 +172,119 @@ impl Take for BytesTaker {
 
     fn meet(&mut self, givers: usize, patience: Duration) -> bool {
         self.end.wait_senders(givers, patience)
+    }
+}
+
+/// A message that is no plain type: the words of a message, in one form or the other.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(super) enum Letter {
+    Plain(Vec<u64>),
+    Signed { by: String, words: Vec<u64>, copies: Option<(u8, i64)> },
+}
+
+impl Letter {
+    fn of(name: u64, torn: bool) -> Self {
+        let mut words = vec![0; length(name)];
+        message::fill(&mut words, name);
+        if torn {
+            message::tear(&mut words, name);
+        }
+        let (giver, sequence) = parts(name);
+        match sequence % 3 {
+            0 => Self::Plain(words),
+            1 => Self::Signed { by: format!("giver {giver}, its {sequence}th"), words, copies: None },
+            _ => Self::Signed { by: String::new(), words, copies: Some((giver, -1)) },
+        }
+    }
+
+    fn words(&self) -> &[u64] {
+        match self {
+            Self::Plain(words) | Self::Signed { words, .. } => words,
+        }
+    }
+}
+
+impl Give for SerdeSender<Letter> {
+    fn give(&mut self, name: u64, torn: bool) -> Result<Given> {
+        match self.send(&Letter::of(name, torn)) {
+            Ok(()) => Ok(Given::Done),
+            Err(EncodeError::Channel(SendError::Disconnected(()))) => Ok(Given::Gone),
+            Err(error) => bail!("sending: {error}"),
+        }
+    }
+}
+
+/// A receiver of letters. It cannot wait for its senders: the channel of bytes below can.
+pub(super) struct SerdeTaker(Option<BytesReceiver>, Option<SerdeReceiver<Letter>>);
+
+impl SerdeTaker {
+    pub(super) fn new(receiver: SerdeReceiver<Letter>) -> Self {
+        Self(Some(receiver.into_inner()), None)
+    }
+}
+
+impl Take for SerdeTaker {
+    fn take(&mut self, oracle: &mut Oracle) -> Result<Taken> {
+        let Some(receiver) = &mut self.1 else { bail!("expected to have met the givers") };
+        let letter = match receiver.recv() {
+            Ok(letter) => letter,
+            Err(DecodeError::Channel(RecvError::Disconnected)) => return Ok(Taken::Gone),
+            Err(error) => bail!("receiving: {error}"),
+        };
+        let words = letter.words();
+        oracle.see_as(words.first().copied().unwrap_or(0), |name| letter == Letter::of(name, false));
+        Ok(Taken::Got(size_of_val(words) as u64))
+    }
+
+    fn meet(&mut self, givers: usize, patience: Duration) -> bool {
+        let met = self.0.as_mut().is_none_or(|receiver| receiver.wait_senders(givers, patience));
+        self.1 = self.0.take().map(SerdeReceiver::new);
+        met
+    }
+}
+
+impl Give for Writer<Message> {
+    fn give(&mut self, name: u64, torn: bool) -> Result<Given> {
+        match self.store(make(name, torn)) {
+            Ok(_) => Ok(Given::Done),
+            Err(error) => bail!("storing: {error}"),
+        }
+    }
+}
+
+/// A reader of a latest value, the version of the last one, and how many came between those that it saw.
+pub(super) struct Latest {
+    pub(super) reader: Reader<Message>,
+    pub(super) version: u64,
+    pub(super) missed: u64,
+}
+
+impl Take for Latest {
+    fn take(&mut self, oracle: &mut Oracle) -> Result<Taken> {
+        let found = match self.reader.wait_changed(LOOK) {
+            Ok(found) => found,
+            Err(WaitError::TimedOut | WaitError::Lapped) => return Ok(Taken::Nothing),
+            Err(WaitError::WriterGone) => return Ok(Taken::Gone),
+            Err(error) => bail!("waiting: {error}"),
+        };
+        if found.version == 0 {
+            return Ok(Taken::Nothing);
+        }
+        let Some(missed) = found.version.checked_sub(self.version + 1) else {
+            bail!("expected a version behind {}, found {}", self.version, found.version);
+        };
+        self.missed += missed;
+        self.version = found.version;
+        Ok(see(oracle, &found.value))
+    }
+
+    /// Until somebody writes; then nobody is told too early that nobody does.
+    fn meet(&mut self, _givers: usize, patience: Duration) -> bool {
+        self.reader.wait_writer(patience)
+    }
+
+    fn missed(&self) -> u64 {
+        self.missed
     }
 }
 

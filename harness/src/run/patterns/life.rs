@@ -6,10 +6,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use tidewire::{Kind, Options, Overflow, Receiver};
+use tidewire_shm::sync::spin_hint;
 
 use super::awaited::Awaited;
 use super::board::{Board, Seat, Word};
-use super::ends::{Asking, BytesGiver, BytesTaker, Give, Given, Message, Take, Taken};
+use super::ends::{
+    Asking, BytesGiver, BytesTaker, Give, Given, Latest, Letter, Message, SerdeTaker, Take, Taken,
+};
 use crate::report::complain;
 use crate::run::message::{MAX_SEQUENCE, name};
 use crate::run::oracle::Oracle;
@@ -20,6 +23,13 @@ use crate::run::plan::Fault;
 const LOOK: u64 = 64;
 /// A broken giver does wrong once in so many messages, the first time at this one; before that it does not end.
 const WRONG: (u64, u64) = (1000, 20);
+/// How often a giver whose taker is gone looks for the one that follows.
+const PAUSE: Duration = Duration::from_micros(50);
+/// A receiver that will be followed works on some messages, so many of twice as many, for so long: it is killed with
+/// messages in its hand, and while it waits for them.
+const WORK: (u64, Duration) = (256, Duration::from_micros(4));
+/// So many messages are forgotten by a receiver that is to forget some: more than it may get again.
+const FORGOTTEN: u64 = 200;
 /// A slow subscriber naps once in so many messages, for so long.
 const NAP: (u64, Duration) = (8192, Duration::from_millis(1));
 
@@ -35,10 +45,14 @@ pub(super) enum Pattern {
     /// As `Channel`, with futures.
     Async,
     Bytes,
+    /// As `Bytes`, of what serde writes and reads.
+    Serde,
     /// The publisher waits for the slowest.
     Publish,
     /// The publisher waits for nobody, and the second subscriber is slow.
     PublishLossy,
+    /// One value: readers see some of them.
+    Latest,
     Request,
 }
 
@@ -47,6 +61,8 @@ pub(super) struct Job {
     pub(super) pattern: Pattern,
     pub(super) givers: usize,
     pub(super) takers: usize,
+    /// Whether the second taker waits for the end of the first, and goes on in its place.
+    pub(super) followed: bool,
     pub(super) options: Options,
     pub(super) board: Board,
     /// The clock of all of them.
@@ -70,11 +86,30 @@ impl Pattern {
     /// Whether the only giver, or the only taker, creates what the others join, and cannot be done without.
     pub(super) fn owner(self) -> Who {
         match self {
-            Self::Publish | Self::PublishLossy => Who::Giver(0),
-            Self::Channel | Self::Ordered | Self::Single | Self::Async | Self::Bytes | Self::Request => {
-                Who::Taker(0)
-            }
+            Self::Publish | Self::PublishLossy | Self::Latest => Who::Giver(0),
+            Self::Channel
+            | Self::Ordered
+            | Self::Single
+            | Self::Async
+            | Self::Bytes
+            | Self::Serde
+            | Self::Request => Who::Taker(0),
         }
+    }
+
+    /// Whether takers do not get all, and are told how much they miss.
+    pub(super) fn is_lossy(self) -> bool {
+        matches!(self, Self::PublishLossy | Self::Latest)
+    }
+
+    /// What a channel of this kind holds for each sender where one receiver follows another: little, so that senders wait for
+    /// the second one.
+    pub(super) fn small(self) -> usize {
+        if self.counts_bytes() { 4096 } else { 64 }
+    }
+
+    pub(super) fn counts_bytes(self) -> bool {
+        matches!(self, Self::Bytes | Self::Serde)
     }
 }
 
@@ -130,6 +165,8 @@ impl Job {
             }
             Pattern::Async => self.give_with(number, Awaited(options.sender_in::<Message>(NAME, *patience)?)),
             Pattern::Bytes => self.give_with(number, BytesGiver(options.bytes_sender_in(NAME, *patience)?)),
+            Pattern::Serde => self.give_with(number, options.serde_sender_in::<Letter>(NAME, *patience)?),
+            Pattern::Latest => self.give_with(number, options.latest_writer::<Message>(NAME, [0; _])?),
             Pattern::Publish => {
                 let options = options.clone().overflow(Overflow::Block);
                 self.give_with(number, options.publisher::<Message>(NAME)?)
@@ -141,16 +178,36 @@ impl Job {
         }
     }
 
+    /// The second of two takers, of which one follows the other, comes when all others are at work.
+    fn stand_by(&self, number: usize) {
+        if self.follows(number) {
+            self.board.taker(number).say(Word::Begun, 1);
+            self.await_go();
+        }
+    }
+
+    fn follows(&self, number: usize) -> bool {
+        self.followed && number > 0
+    }
+
     fn take(&self, number: usize) -> Result<()> {
         let Self { options, patience, .. } = self;
+        self.stand_by(number);
         match self.pattern {
             Pattern::Channel => self.take_with(number, self.receiver(Kind::Lanes)?),
             Pattern::Ordered => self.take_with(number, self.receiver(Kind::Ordered)?),
             Pattern::Single => self.take_with(number, self.receiver(Kind::Single)?),
             Pattern::Async => self.take_with(number, Awaited(self.receiver(Kind::Lanes)?)),
             Pattern::Bytes => {
-                let end = options.bytes_receiver(NAME)?;
+                let end = options.bytes_receiver_in(NAME, *patience)?;
                 self.take_with(number, BytesTaker { end, buffer: Vec::new() })
+            }
+            Pattern::Serde => {
+                self.take_with(number, SerdeTaker::new(options.serde_receiver_in::<Letter>(NAME, *patience)?))
+            }
+            Pattern::Latest => {
+                let reader = options.latest_reader_in::<Message>(NAME, *patience)?;
+                self.take_with(number, Latest { reader, version: 0, missed: 0 })
             }
             Pattern::Publish | Pattern::PublishLossy => {
                 self.take_with(number, options.subscriber_in::<Message>(NAME, *patience)?)
@@ -160,17 +217,36 @@ impl Job {
     }
 
     fn receiver(&self, kind: Kind) -> Result<Receiver<Message>> {
-        Ok(self.options.clone().kind(kind).receiver(NAME)?)
+        Ok(self.options.clone().kind(kind).receiver_in(NAME, self.patience)?)
     }
 
     /// Says that this process is there, and waits for the order to begin.
     fn begin(&self, seat: Seat<'_>, met: bool) -> Result<Instant> {
         ensure!(met, "expected all peers within {:?}, found some missing", self.patience);
         seat.say(Word::Begun, 1);
+        self.await_go();
+        Ok(Instant::now())
+    }
+
+    fn await_go(&self) {
         while self.board.parent().said(Word::Go) == 0 {
             yield_now();
         }
-        Ok(Instant::now())
+    }
+
+    /// Gives a message; where somebody follows whoever is gone, to that one.
+    fn give_one<G: Give>(&self, giver: &mut G, name: u64, torn: bool) -> Result<Given> {
+        let mut gone = None;
+        loop {
+            match giver.give(name, torn)? {
+                Given::Gone if self.followed => {
+                    let gone = gone.get_or_insert_with(Instant::now);
+                    ensure!(gone.elapsed() < self.patience, "expected somebody to follow, found nobody");
+                    sleep(PAUSE);
+                }
+                given => return Ok(given),
+            }
+        }
     }
 
     fn give_with<G: Give>(&self, number: usize, mut giver: G) -> Result<()> {
@@ -188,7 +264,7 @@ impl Job {
             if let Some(fault) = self.fault.filter(|_| next % WRONG.0 == WRONG.1) {
                 let (instead, go_on) = fault.instead(next);
                 for (sequence, torn) in instead {
-                    told |= giver.give(name(sequence), torn)? == Given::Gone;
+                    told |= self.give_one(&mut giver, name(sequence), torn)? == Given::Gone;
                 }
                 if go_on != next {
                     next = go_on;
@@ -196,7 +272,7 @@ impl Job {
                     continue;
                 }
             }
-            match giver.give(name(next), false)? {
+            match self.give_one(&mut giver, name(next), false)? {
                 Given::Done => {
                     next += 1;
                     seat.say(Word::Count, next);
@@ -228,23 +304,38 @@ impl Job {
         let seat = self.board.taker(number);
         let met = taker.meet(self.givers, self.patience);
         let begun = self.begin(seat, met)?;
+        if self.follows(number) {
+            seat.say(Word::Told, self.now());
+        }
         let slow = self.pattern == Pattern::PublishLossy && number > 0;
         let mut oracle = Oracle::new(u8::try_from(self.givers)?);
         let (mut received, mut bytes) = (0_u64, 0);
+        let forgotten = if self.follows(number) && self.fault == Some(Fault::Forget) { FORGOTTEN } else { 0 };
+        let mut nobody = Oracle::new(u8::try_from(self.givers)?);
         loop {
-            match taker.take(&mut oracle)? {
+            let forgets = received < forgotten;
+            match taker.take(if forgets { &mut nobody } else { &mut oracle })? {
                 Taken::Got(length) => {
                     received += 1;
                     bytes += length;
                     if received.is_multiple_of(LOOK) {
                         seat.say(Word::Count, received);
                     }
+                    if self.followed {
+                        self.say_now(number, &oracle)?;
+                        seat.say(Word::Bytes, bytes);
+                        if number == 0 && received & WORK.0 != 0 {
+                            work();
+                        }
+                    }
                     if slow && received.is_multiple_of(NAP.0) {
                         sleep(NAP.1);
                     }
                 }
                 Taken::Gone => {
-                    seat.say(Word::Told, self.now());
+                    if !self.followed {
+                        seat.say(Word::Told, self.now());
+                    }
                     break;
                 }
                 Taken::Nothing if self.board.parent().said(Word::Over) != 0 => break,
@@ -257,22 +348,47 @@ impl Job {
             // One that was killed has acknowledged messages and no total.
             let sent = from.said(Word::Total).checked_sub(1).unwrap_or_else(|| from.said(Word::Count));
             let next = oracle.next(u8::try_from(giver)?);
-            seat.say_next(giver, next);
+            seat.say_of(giver, Word::Next, next);
             oracle.finish(u8::try_from(giver)?, sent);
         }
-        let tally = oracle.tally();
-        for (word, value) in [
-            (Word::Received, tally.received),
-            (Word::Lost, tally.lost),
-            (Word::Duplicated, tally.duplicated),
-            (Word::Reordered, tally.reordered),
-            (Word::Torn, tally.torn),
-            (Word::Missed, taker.missed()),
-            (Word::Bytes, bytes),
-            (Word::Count, received),
-        ] {
+        say_tally(seat, &oracle);
+        for (word, value) in [(Word::Missed, taker.missed()), (Word::Bytes, bytes), (Word::Count, received)] {
             seat.say(word, value);
         }
         Ok(())
+    }
+
+    /// Says after each message what the end would say: it may come at any moment.
+    fn say_now(&self, number: usize, oracle: &Oracle) -> Result<()> {
+        let seat = self.board.taker(number);
+        for giver in 0..self.givers {
+            let next = oracle.next(u8::try_from(giver)?);
+            if next > 0 && seat.said_of(giver, Word::First) == 0 {
+                seat.say_of(giver, Word::First, next);
+            }
+            seat.say_of(giver, Word::Next, next);
+        }
+        say_tally(seat, oracle);
+        Ok(())
+    }
+}
+
+fn say_tally(seat: Seat<'_>, oracle: &Oracle) {
+    let tally = oracle.tally();
+    for (word, value) in [
+        (Word::Received, tally.received),
+        (Word::Lost, tally.lost),
+        (Word::Duplicated, tally.duplicated),
+        (Word::Reordered, tally.reordered),
+        (Word::Torn, tally.torn),
+    ] {
+        seat.say(word, value);
+    }
+}
+
+fn work() {
+    let begun = Instant::now();
+    while begun.elapsed() < WORK.1 {
+        spin_hint();
     }
 }

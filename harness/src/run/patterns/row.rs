@@ -22,6 +22,8 @@ pub(crate) struct PatternRow {
     pub(crate) received: u64,
     /// What subscribers were told they missed, exactly.
     pub(crate) missed: u64,
+    /// What a receiver got that another one before it had got, too: no more than is documented.
+    pub(crate) again: u64,
     /// What nobody was told of.
     pub(crate) lost: u64,
     pub(crate) duplicated: u64,
@@ -36,7 +38,7 @@ pub(crate) struct PatternRow {
     pub(crate) rtt_p50_ns: Option<u64>,
     pub(crate) rtt_p99_ns: Option<u64>,
     pub(crate) rtt_p999_ns: Option<u64>,
-    /// From a kill until the last one was told, at most.
+    /// From a kill until the last one was told, or whoever follows has begun, at most.
     pub(crate) told_us: Option<u64>,
     /// The median of all who were told: what a busy machine does to one of them is not the pattern's.
     pub(crate) told_p50_us: Option<u64>,
@@ -89,6 +91,7 @@ impl Row for PatternRow {
         ("sent", 11),
         ("received", 11),
         ("missed", 9),
+        ("again", 6),
         ("lost", 5),
         ("dupl.", 5),
         ("reord.", 6),
@@ -117,6 +120,7 @@ impl Row for PatternRow {
             self.sent.to_string(),
             self.received.to_string(),
             self.missed.to_string(),
+            self.again.to_string(),
             self.lost.to_string(),
             self.duplicated.to_string(),
             self.reordered.to_string(),

@@ -1,0 +1,180 @@
+//! Why targets are missed, and what was tried: what the report says beside those that are.
+
+use crate::targets::Target;
+
+/// What the report says where nothing is recorded.
+pub const NONE: &str = "no reason recorded";
+
+/// Why some targets are missed.
+#[derive(Clone, Copy, Debug)]
+pub struct Reason {
+    /// The targets: their cells, and what they say.
+    pub targets: &'static [(&'static str, &'static str)],
+    /// Why they are missed.
+    pub why: &'static str,
+    /// What was tried.
+    pub tried: &'static str,
+}
+
+/// The reason that is recorded for a target, whether or not it is missed.
+#[must_use]
+pub fn of(target: &Target) -> Option<&'static Reason> {
+    REASONS.iter().find(|reason| reason.targets.contains(&(target.cell(), target.text)))
+}
+
+/// All that are recorded.
+pub const REASONS: &[Reason] = &[
+    Reason {
+        targets: &[("round-trip-8", "mean <= 1.1 R")],
+        why: "R is one line that goes back and forth. A pair of rings has a line for each direction, and the floor of \
+              two lines is 1.3 R here (*The machine during the run*).",
+        tried: "To fetch the slot ahead while the ring is empty, and to own the next slot ahead: no change.",
+    },
+    Reason {
+        targets: &[("single-8", ">= 1.8 x rtrb"), ("single-8", ">= 1.5 x rtrb")],
+        why: "Both move a message in 1.3 ns, the chain of load, add and store of the position itself. The ratio is what \
+              rtrb does: 531 to 752 M/s from run to run.",
+        tried: "Nothing that is recorded. Batches are cells of their own.",
+    },
+    Reason {
+        targets: &[("single-1024", ">= 3 x rtrb"), ("single-1024", ">= 1.5 x rtrb")],
+        why: "57 GB/s: two copies of the payload through the second-level caches are all of it.",
+        tried: "Vector moves of 64 bytes: 5 to 8 % more, not worth a third copy routine.",
+    },
+    Reason {
+        targets: &[("one-way-8", "p50 <= 1.1 x rtrb"), ("one-way-64", "p50 <= 1.1 x rtrb")],
+        why: "10 to 20 ns are left. Most of the 1.44 x of earlier records was the clock, which did not wait for the \
+              message's own load.",
+        tried: "Without the touch of consumed lines (*touch off*) it takes as long.",
+    },
+    Reason {
+        targets: &[("one-way-8", "p99 <= 2 x plain"), ("one-way-64", "p99 <= 2 x plain")],
+        why: "Not known. The ratio of single rounds goes from below 0.001 to above 1000, so that interruptions of the virtual \
+              machine are likely: at 1 µs from message to message, one of some 400 µs is a hundredth of a window.",
+        tried: "Samples whose sides had to share their core are dropped; what the hypervisor takes is not seen.",
+    },
+    Reason {
+        targets: &[
+            ("mpsc-1-1024", "lanes >= 1.3 x an Aeron-style ring"),
+            ("mpsc-2-1024", "lanes >= 1.3 x an Aeron-style ring"),
+            ("mpsc-4-1024", "lanes >= 1.3 x an Aeron-style ring"),
+        ],
+        why: "57 GB/s: the copies of the payload, which the other one makes, too.",
+        tried: "As for the ring: vector moves of 64 bytes, 5 to 8 % more.",
+    },
+    Reason {
+        targets: &[("mpsc-one-way-64", "lanes p50 <= 0.75 x ArrayQueue")],
+        why: "A message that nobody is ahead of still takes one pass more over the lanes than a ring needs.",
+        tried: "It was 1.0 x: such messages went through two passes and a release that was not due.",
+    },
+    Reason {
+        targets: &[
+            ("mpsc-1-8", "ordered >= 2 x ArrayQueue"),
+            ("mpsc-2-8", "ordered >= 2 x ArrayQueue"),
+            ("mpsc-4-8", "ordered >= 2 x ArrayQueue"),
+        ],
+        why: "A push is one compare-exchange, 6 ns here, half of what ArrayQueue needs for everything.",
+        tried: "A consumer that keeps a distance, order words that are touched like slots, and a pop whose two counters \
+                are not loaded over two pending stores: together from 42 to 94 M/s with one producer.",
+    },
+    Reason {
+        targets: &[("cell-full-64", "reads/s >= 20 x seqlock"), ("cell-full-256", "reads/s >= 20 x seqlock")],
+        why: "Out of reach here: a copy without any protocol, which may be torn (*memcpy*), reads 64 bytes 4 to 11 x as \
+              often as that crate.",
+        tried: "Met from 1 KiB on, by far; below, the transfer of the lines is all there is.",
+    },
+    Reason {
+        targets: &[
+            ("cell-full-64", "retries per read <= 0.001"),
+            ("cell-full-256", "retries per read <= 0.001"),
+        ],
+        why: "The writer goes round its 8 slots in 75 ns, as long as a reader needs for two transfers of lines.",
+        tried: "More slots are an option of the cell. A repeated read costs one transfer more, and the reads per second \
+                are above their other targets.",
+    },
+    Reason {
+        targets: &[
+            ("message-rate-64", "one sender <= 1.15 x the raw ring's time"),
+            ("message-rate-64", "lanes <= 1.15 x the raw lanes' time"),
+            ("message-trip-64", "one sender <= 1.15 x the raw ring"),
+            ("message-trip-64", "lanes <= 1.15 x the raw lanes"),
+        ],
+        why: "Each call looks at the mark of forks, the peer's state, its bell and the hands that are out. Two to three \
+              nanoseconds, which at this rate is a good part of a message.",
+        tried: "The hot path, which was called in closures, is in line: from 125 to 140 M/s with lanes, from 167 to 212 \
+                with one sender.",
+    },
+    Reason {
+        targets: &[
+            ("message-rate-64", "lanes <= 1.15 x the raw ring's time"),
+            ("message-trip-64", "lanes <= 1.15 x the raw ring"),
+        ],
+        why: "Lanes are what many senders need; the raw lanes, without a message layer, are 1.6 x the raw ring's time \
+              already. Who has one sender can say so, and is compared above.",
+        tried: "As for one sender.",
+    },
+    Reason {
+        targets: &[
+            ("message-request-8", "<= 1.3 x two one-way trips"),
+            ("message-request-64", "<= 1.3 x two one-way trips"),
+        ],
+        why: "A call carries a head that matches it with its reply, and the answer takes the client's lock in the \
+              server.",
+        tried: "Nothing that is recorded.",
+    },
+    Reason {
+        targets: &[("message-calls-64", "sleeping <= 100 calls per million")],
+        why: "With both awake there are next to none (*spinning*). A receiver that may sleep does where it finds nothing \
+              for 10 µs, which happens here.",
+        tried: "Nothing that is recorded.",
+    },
+    Reason { targets: &[("message-set-up-64", "p50 <= 200 µs")], why: SET_UP_WHY, tried: SET_UP_TRIED },
+    Reason {
+        targets: &[("build-cold", "<= 15 s")],
+        why: "23 s of processor time in 18 s: two jobs do not use two cores all the while. Our packages depend on each other, \
+              and have one codegen unit each; which of them costs what was not timed.",
+        tried: "Without line tables as much (22.6 s), with 4 codegen units 25 s, with 16 units 27 s, and no sooner at an \
+                end: one build each.",
+    },
+];
+
+const SET_UP_WHY: &str = "Lanes for many senders take 60 µs more than the ring of one sender, in place or published (172 to \
+                          175 µs in the same run); a segment alone is created and attached in 67 µs. What the lanes \
+                          spend it on was not looked into.";
+const SET_UP_TRIED: &str = "Nothing that is recorded.";
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::cells::Group;
+    use crate::targets;
+
+    #[test]
+    fn each_reason_is_of_a_target_that_there_is() {
+        let all: Vec<&Target> = Group::ALL.into_iter().flat_map(targets::of).collect();
+        for (cell, text) in REASONS.iter().flat_map(|reason| reason.targets) {
+            let found = all.iter().any(|target| (target.cell(), target.text) == (*cell, *text));
+            assert!(found, "{cell}: expected the target \"{text}\", found none");
+        }
+    }
+
+    #[test]
+    fn a_target_has_one_reason() {
+        let mut seen = BTreeSet::new();
+        for target in REASONS.iter().flat_map(|reason| reason.targets) {
+            assert!(seen.insert(target), "{target:?} has two");
+        }
+        assert!(REASONS.iter().all(|reason| !reason.why.is_empty() && !reason.tried.is_empty()));
+    }
+
+    #[test]
+    fn a_cell_says_a_thing_once() {
+        let mut seen = BTreeSet::new();
+        for target in Group::ALL.into_iter().flat_map(targets::of) {
+            let new = seen.insert((target.cell(), target.text));
+            assert!(new, "{}: two targets say \"{}\"", target.cell(), target.text);
+        }
+    }
+}
