@@ -77,7 +77,8 @@ pub fn bytes_subscriber(name: &str) -> Result<BytesSubscriber, OpenError> {
 
 impl Options {
     /// Bytes of the longest message that can be published as bytes; 4096, if nothing else is chosen. Each message that is kept
-    /// takes so much room, but memory of the machine only as far as it was written. Whoever creates the publication chooses it.
+    /// takes so much room, all of it when the publication is created: of long ones choose a small [capacity](Self::capacity), too.
+    /// Whoever creates the publication chooses it.
     ///
     /// It concerns [`bytes_publisher`](Self::bytes_publisher) and its like alone: in a channel of bytes the capacity decides.
     #[must_use]

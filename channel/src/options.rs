@@ -79,7 +79,7 @@ pub enum Overflow {
     ///
     /// Not with [`Kind::Ordered`]: there the oldest message of all may be somebody else's, and a sender that takes out what is not its
     /// own could be killed, or stopped, with one that is neither here nor there. Not in channels of bytes: publish them. For several receivers,
-    /// publish. That its receiver was killed, a sender finds out within a capacity of messages.
+    /// publish. That its receiver was killed, a sender finds out within two capacities of messages.
     DropOldest,
 }
 

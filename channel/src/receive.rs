@@ -127,8 +127,9 @@ impl<O: Outlet> ReceiveEnd<O> {
     fn tell(&mut self) -> bool {
         match (self.outlet.progress(), self.rest.as_mut()) {
             (Some(progress), Some(rest)) => {
-                rest.own.count(PASSED, progress.passed);
+                // In this order: killed in between, what was missed counts twice rather than never.
                 rest.own.count(MISSED, progress.missed);
+                rest.own.count(PASSED, progress.passed);
                 progress.cut_short
             }
             _ => false,

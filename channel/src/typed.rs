@@ -269,6 +269,11 @@ impl Leaving {
         opened.map(|opened| (opened, leaving))
     }
 
+    /// Of an end that takes no name away.
+    pub(crate) fn nothing(options: &Options) -> Self {
+        Self { name: None, memory: None, options: options.segment_options(), keep: true }
+    }
+
     pub(crate) fn of(ground: &Ground, options: &Options) -> Self {
         Self::from(&ground.segment, options)
     }

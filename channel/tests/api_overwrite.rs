@@ -205,3 +205,22 @@ fn a_receiver_that_waits_for_a_sender_is_told_of_time() {
     assert_eq!(rx.recv_timeout(Duration::from_millis(10)), Err(RecvTimeoutError::Timeout));
     assert!(begun.elapsed() >= Duration::from_millis(10));
 }
+
+#[test]
+fn regress_chunks_go_on_beyond_what_is_told() {
+    for capacity in [4, 64] {
+        let options = Options::new().kind(Kind::Single).overflow(Overflow::DropOldest).capacity(capacity);
+        let (mut tx, mut rx) = options.channel::<u64>().unwrap();
+        let sent = 3 * capacity as u64 / 4;
+        for i in 0..sent {
+            tx.send(i).unwrap();
+        }
+        for i in 0..sent {
+            let mut chunk = rx.try_read_chunk(8).unwrap();
+            assert_eq!(chunk.as_slices().unwrap().0, [i]);
+            chunk.release(1).unwrap();
+        }
+        assert!(matches!(rx.try_read_chunk(8), Err(TryRecvError::Empty)));
+        assert_eq!(rx.missed(), 0);
+    }
+}

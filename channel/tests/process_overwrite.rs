@@ -105,7 +105,8 @@ fn peer() {
             chunk.release(1).unwrap();
         }
         // Opens a receiver with fewer descriptors than it needs, one more each time, and says how often that was refused.
-        "starve" => {
+        "starve" | "starve-publisher" => {
+            let publishes = role == "starve-publisher";
             // What was inherited may lie anywhere: a limit is one of numbers, so that the holes below it count.
             // SAFETY: nothing of this process uses a descriptor from 3 on at this moment.
             assert_eq!(unsafe { libc::close_range(3, libc::c_uint::MAX, 0) }, 0);
@@ -116,10 +117,14 @@ fn peer() {
                 std::fs::create_dir(&each).unwrap();
                 let limit = Rlimit { current: Some(3 + free), maximum: usual.maximum };
                 setrlimit(Resource::Nofile, limit).unwrap();
-                let opened = options(&each).kind(kind).receiver::<u64>("test");
+                let options = options(&each).kind(kind);
+                let refusal = if publishes {
+                    options.publisher::<u64>("test").err()
+                } else {
+                    options.receiver::<u64>("test").err()
+                };
                 setrlimit(Resource::Nofile, usual).unwrap();
-                refused += u32::from(opened.is_err());
-                drop(opened);
+                refused += u32::from(refusal.is_some());
                 // To make it three are needed, to take it away four: with three it is left to the next who comes.
                 assert!(free == 3 || names(&each) == 0, "with {free} descriptors");
             }
@@ -303,11 +308,12 @@ fn a_chunk_that_a_dead_receiver_held_comes_again() {
 
 #[test]
 fn regress_an_end_that_cannot_be_opened_leaves_no_name() {
-    for kind in KINDS {
+    let starving = KINDS.iter().map(|kind| format!("starve {kind:?}"));
+    for role in starving.chain(["starve-publisher Lanes".to_owned()]) {
         let place = tempfile::tempdir().unwrap();
-        let mut starved = Peer::start(&format!("starve {kind:?}"), place.path());
+        let mut starved = Peer::start(&role, place.path());
         let refused: u32 = starved.hear().expect("it went through").parse().unwrap();
-        assert!((3..40).contains(&refused), "{kind:?}: {refused} were refused");
+        assert!((3..40).contains(&refused), "{role}: {refused} were refused");
     }
 }
 

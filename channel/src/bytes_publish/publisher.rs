@@ -24,7 +24,8 @@ impl BytesPublisher {
         Ok(Self { end: PublishEnd::on(ground, options, |region| bytes::open(region, 0))? })
     }
 
-    /// Publishes a message; says which it is: they are counted from 1.
+    /// Publishes a message; says which it is: they are counted from 1. Of one that is [dropped](crate::Overflow::DropNewest) it says which the last one
+    /// was that was not.
     ///
     /// # Errors
     /// As [`Publisher::publish`](crate::Publisher::publish), and [`SendError::TooLong`].

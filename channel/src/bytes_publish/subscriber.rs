@@ -97,7 +97,7 @@ impl BytesSubscriber {
     /// Takes a message if there is one, into a buffer that is used again; says how long it is.
     ///
     /// # Errors
-    /// As [`try_recv`](Self::try_recv). Then the buffer is empty.
+    /// As [`try_recv`](Self::try_recv). Then the buffer is empty, unless it was a fork child that asked.
     #[inline]
     pub fn try_recv_to(&mut self, to: &mut Vec<u8>) -> Result<usize, SubscribeError> {
         self.end.try_take(|source| source.next_to(to))

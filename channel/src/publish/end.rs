@@ -38,9 +38,17 @@ pub(crate) struct PublishEnd<T> {
 }
 
 impl<T> PublishEnd<T> {
-    pub(crate) fn on(mut ground: Ground, options: &Options, open: Open<T>) -> Result<Self, OpenError> {
+    pub(crate) fn on(ground: Ground, options: &Options, open: Open<T>) -> Result<Self, OpenError> {
+        let adopted = ground.adopted;
+        let (mut end, leaving) =
+            Leaving::with(ground, options, adopted, |ground| Self::staying(ground, options, open))?;
+        end.leaving = leaving;
+        Ok(end)
+    }
+
+    /// One that takes no name away.
+    fn staying(mut ground: Ground, options: &Options, open: Open<T>) -> Result<Self, OpenError> {
         let overflow = overflow_from(ground.numbers.get(1).copied())?;
-        let leaving = Leaving::of(&ground, options);
         let log = attached(open(single_queue(&mut ground)?), "publisher")?;
         let owner = ground.leases.acquire(RoleId::CONSUMER).map_err(|error| match error {
             tidewire_shm::LeaseError::Held { .. } => OpenError::Taken { role: "publisher", pid: None },
@@ -62,7 +70,7 @@ impl<T> PublishEnd<T> {
             owner: Some(owner),
             _presence: presence,
             segment,
-            leaving,
+            leaving: Leaving::nothing(options),
         })
     }
 

@@ -31,7 +31,8 @@ impl<T: Message> Publisher<T> {
         Ok(Self { end: PublishEnd::on(ground, options, |region| Log::open(region, 0))? })
     }
 
-    /// Publishes a message; says which it is: they are counted from 1.
+    /// Publishes a message; says which it is: they are counted from 1. Of one that is [dropped](crate::Overflow::DropNewest) it says which the last one
+    /// was that was not.
     ///
     /// # Errors
     /// [`SendError::Full`] if the slowest subscriber has no room and the publication was made to

@@ -384,6 +384,7 @@ impl<T> Drop for SubscribeEnd<T> {
     fn drop(&mut self) {
         let source = std::mem::replace(&mut self.source, Source::Abandoned);
         if self.mark.is_forked_child() {
+            self.leaving.keep = true;
             std::mem::forget((std::mem::take(&mut self.events), std::mem::take(&mut self.ending)));
             return std::mem::forget(source);
         }

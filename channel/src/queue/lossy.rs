@@ -3,7 +3,8 @@
 //! The log keeps no account of its readers. The receiver counts in its entry of the roster what it passed (received or
 //! missed): before each wait, every eighth of the capacity, and when it leaves. One that follows goes on there, so that the
 //! account of what was missed has no gap; what a dead one had received since it last said so comes again. (One that is killed
-//! within the few instructions between its own entry and its first word leaves a zero there: then all that is kept comes again.)
+//! within the few instructions between its own entry and its first word leaves a zero there: then all that is kept comes again,
+//! and all that is not is missed. One that is killed between its two words has what it missed since counted twice.)
 //!
 //! Several senders have a log each: how they are told apart is written in [`lanes`].
 
@@ -96,7 +97,9 @@ pub(crate) struct LossySource<T: Message> {
     early: u64,
     /// What was told: the version passed last, and what was missed up to there.
     told: (u64, u64),
-    /// How many may be passed before that is told.
+    /// Messages that the reader had handed out then.
+    handed: u64,
+    /// How many may be handed out before that is told.
     period: u64,
     cut_short: bool,
     _role: SegmentLease,
@@ -107,19 +110,27 @@ impl<T: Message> LossySource<T> {
         kind: Kind,
         region: Region<Untrusted>,
         leases: &SegmentLeases,
-        passed: u64,
+        passed: impl FnOnce() -> u64,
     ) -> Result<Self, OpenError> {
         let log = open::<T>(kind, region)?;
         let role = receiver_lease(leases)?;
-        let (reader, passed) = follow(&log, passed)?;
+        // Behind the role: a former receiver has told all that it will.
+        let (reader, passed) = follow(&log, passed())?;
         let before = (reader.position() - 1).saturating_sub(passed);
         let (period, early) = ((log.capacity() / 8).max(1), reader.missed());
-        Ok(Self { reader, before, early, told: (0, 0), period, cut_short: false, _role: role })
+        let mut source =
+            Self { reader, before, early, told: (0, 0), handed: 0, period, cut_short: false, _role: role };
+        source.handed = source.handed_out();
+        Ok(source)
     }
 
-    /// Whether it is time to tell.
+    fn handed_out(&self) -> u64 {
+        self.reader.position().saturating_sub(self.reader.missed())
+    }
+
+    /// Whether it is time to tell. What was missed does not count: nobody can tell while a wait looks again and again.
     fn is_due(&mut self) -> bool {
-        let due = self.reader.position() - self.told.0 > self.period;
+        let due = self.handed_out().saturating_sub(self.handed) >= self.period;
         self.cut_short |= due;
         due
     }
@@ -154,7 +165,11 @@ impl<T: Message> LossySource<T> {
         self.next(|reader| Ok(Some(reader.next_batch(to)?).filter(|count| *count > 0)))
     }
 
+    /// As a pop: whoever finds something takes it.
     pub(super) fn look(&mut self) -> Popped<()> {
+        if self.is_due() {
+            return Popped::Empty;
+        }
         match self.reader.lag() {
             Ok(0) => Popped::Empty,
             Ok(_) => Popped::Got(()),
@@ -164,6 +179,11 @@ impl<T: Message> LossySource<T> {
 
     pub(super) fn lag(&mut self) -> usize {
         self.reader.lag().map_or(0, |lag| usize::try_from(lag).unwrap_or(usize::MAX))
+    }
+
+    /// Whether the next call has something to say.
+    pub(super) fn is_ready(&mut self) -> bool {
+        self.reader.lag() != Ok(0)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -178,6 +198,7 @@ impl<T: Message> LossySource<T> {
         let now = (self.reader.position() - 1, self.missed());
         let (passed, missed) = self.told;
         let cut_short = std::mem::take(&mut self.cut_short);
+        self.handed = self.handed_out();
         if now == self.told && !cut_short {
             return None;
         }

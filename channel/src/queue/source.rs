@@ -203,7 +203,7 @@ impl<T: Message> Source<T> {
         shape: Shape,
         region: Region<Untrusted>,
         leases: &SegmentLeases,
-        passed: u64,
+        passed: impl FnOnce() -> u64,
     ) -> Result<Self, OpenError> {
         Ok(match shape {
             Shape { overflow: Overflow::DropOldest, kind: Kind::Lanes, senders, .. } => {
@@ -344,7 +344,7 @@ impl<T: Message> Outlet for Source<T> {
         match self {
             Self::Guarded(queue) => queue.is_ready(),
             Self::Trusting(queue) => queue.is_ready(),
-            Self::Lossy(queue) => !matches!(queue.look(), Popped::Empty),
+            Self::Lossy(queue) => queue.is_ready(),
             Self::Fair(queue) => queue.is_ready(),
             Self::Abandoned => true,
         }

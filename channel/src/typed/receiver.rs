@@ -35,8 +35,9 @@ impl<T: Message> Receiver<T> {
         let adopted = ground.adopted;
         let (end, leaving) = Leaving::with(ground, options, adopted, |mut ground| {
             let shape = Shape::of(&ground.numbers, options)?;
-            let passed = ground.roster.counter(RECEIVER, PASSED);
-            let source = Source::open(shape, single_queue(&mut ground)?, &ground.leases, passed)?;
+            let queue = single_queue(&mut ground)?;
+            let passed = || ground.roster.counter(RECEIVER, PASSED);
+            let source = Source::open(shape, queue, &ground.leases, passed)?;
             ReceiveEnd::new(source, ground, options.wait)
         })?;
         Ok(Self { end, leaving })

@@ -27,8 +27,9 @@
 //! | receiver: behind that | the account | nothing |
 //!
 //! # Not guaranteed
-//! A peer that writes where it should not makes up messages, numbers and the state of lanes. A lane of which the log cannot be is
-//! out of use for good: the receiver says so in its account, and no sender takes it.
+//! A peer that writes where it should not makes up messages, numbers and the state of lanes. A lane that is found to lie while it is
+//! read is out of use for good: the receiver says so in its account, and no sender takes it. One that cannot be opened at all is
+//! passed over without a word, and its sender, if it has one, is not told either.
 
 use core::cell::Cell;
 use core::marker::PhantomData;
@@ -247,7 +248,8 @@ impl<T: Message> Lanes<T> {
 
     /// Takes a lane that is free. What somebody left in one is overwritten only if there is no other.
     pub(super) fn take(&self, leases: &SegmentLeases) -> Result<Taken<T>, OpenError> {
-        for choosy in [true, false] {
+        // Once more: who only looks whether a lane is empty has it for a moment.
+        for choosy in [true, false, false] {
             for lane in 0..self.len() {
                 let Some(role) = RoleId::producer(lane) else { continue };
                 let lease = match leases.acquire(role) {
