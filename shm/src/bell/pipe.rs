@@ -4,11 +4,12 @@ use alloc::format;
 use alloc::vec::Vec;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{CWD, FileType, Mode, OFlags, fstat, openat, readlinkat};
+use rustix::fs::{CWD, Mode, OFlags, fstat, openat, readlinkat};
 use rustix::io::{Errno, read, retry_on_intr};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::BellError;
+use crate::own_fd::through_path;
 
 /// What tells a pipe of ours from others: see [`require_mark`].
 const MARK: OFlags = OFlags::DIRECT.union(OFlags::NONBLOCK);
@@ -65,21 +66,22 @@ impl EventAddress {
     /// that has nothing to do with this, into which a ring would write eight bytes.
     pub(super) fn open(self) -> Result<OwnedFd, BellError> {
         let Self { pid, fd, inode } = self;
-        let path = format!("/proc/{pid}/fd/{fd}");
-        let link = retry_on_intr(|| readlinkat(CWD, &path, Vec::new())).map_err(on("find a pipe"))?;
+        // For nothing but to be known: to open what the peer puts there meanwhile could do anything.
+        let there = open(&format!("/proc/{pid}/fd/{fd}"), OFlags::PATH).map_err(on("find a pipe"))?;
+        let link = |path: &str| retry_on_intr(|| readlinkat(CWD, path, Vec::new()));
+        let link = through_path(there.as_raw_fd(), link).map_err(on("look at a pipe"))?;
         if link.to_bytes() != format!("pipe:[{inode}]").as_bytes() {
             return Err(BellError::NotAnEventfd);
         }
         require_mark(self)?;
         // For reading, too: so it has a reader as long as we have it, and writing raises no signal.
-        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY;
-        let found = retry_on_intr(|| openat(CWD, &path, flags, Mode::empty())).map_err(on("open a pipe"))?;
-        let stat = fstat(&found).map_err(on("inspect a pipe"))?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::Fifo || stat.st_ino != inode {
-            return Err(BellError::NotAnEventfd);
-        }
-        Ok(found)
+        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOCTTY;
+        through_path(there.as_raw_fd(), |path| open(path, flags)).map_err(on("open a pipe"))
     }
+}
+
+fn open(path: &str, flags: OFlags) -> Result<OwnedFd, Errno> {
+    retry_on_intr(|| openat(CWD, path, flags | OFlags::CLOEXEC, Mode::empty()))
 }
 
 /// Whether the descriptor at an address is one of a pipe that was made by [`EventPipe::new`]: in packets. No program makes

@@ -372,9 +372,10 @@ fn unlock(fd: BorrowedFd<'_>, role: RoleId) -> Result<(), Errno> {
     control(fd, libc::F_OFD_SETLK, libc::F_UNLCK, role).map(drop)
 }
 
-/// Whether an open file other than the one behind `fd` has the byte of a role.
+/// Whether an open file other than the one behind `fd` has the byte of a role. Locks for reading are nobody's role: who may
+/// only read could make the dead look alive with one.
 fn is_locked(fd: BorrowedFd<'_>, role: RoleId) -> Result<bool, Errno> {
-    control(fd, libc::F_OFD_GETLK, libc::F_WRLCK, role).map(|found| c_int::from(found) != libc::F_UNLCK)
+    control(fd, libc::F_OFD_GETLK, libc::F_RDLCK, role).map(|found| c_int::from(found) != libc::F_UNLCK)
 }
 
 /// One call about the lock on the byte of a role; returns the kind of lock that the kernel leaves in the record.

@@ -2,8 +2,8 @@
 //!
 //! # The thought behind it
 //! Whoever can write a file can spoil what lies in it, shorten it and take its free roles: the mode says who that is, and
-//! nothing here can say it better. What is kept from them is the **name**: under a name nobody finds what somebody untrusted
-//! put there, nor finds it replaced. So directories and files are used only if their owner is the effective user, root or
+//! nothing here can say it better. What is kept from them is the **name**: under a name nobody finds memory that somebody
+//! untrusted made, nor finds it replaced. So directories and files are used only if their owner is the effective user, root or
 //! the one who was [named](super::SegmentOptions::owner); where others can write a directory its sticky bit is demanded, so
 //! that a name is taken away by the owner of its file, of the directory, or root; and nothing admits more than was chosen.
 //!
@@ -11,10 +11,10 @@
 //! |---|---|
 //! | take a name first, with a file, a link, a FIFO | refused by its owner or its kind; the owner of the directory can remove it |
 //! | remove or replace the name of another's file | the kernel refuses: sticky directory |
-//! | give the file of another a second name | it is refused until that is gone: a denial, no more |
+//! | give the file of another a second name | both are refused until one is gone. If that is the first one, the second stands for its memory: for what the mode admits anyway, under a name that its owner did not choose |
 //! | make the directory before its owner does | refused by its owner |
-//! | shorten the file | a loss for the guard, which is demanded |
-//! | lock bytes of the file, keep the gate | roles are refused, joins give up: a denial, no more |
+//! | shorten the file | a loss for the guard, which is demanded. Under that name nobody opens or begins anything until [`unlink`](super::Segment::unlink) took it away |
+//! | lock bytes of the file, keep the gate | roles are refused, joins give up: a denial. Whoever can write holds a dead one's role that way, and waits for it do not end |
 
 use alloc::borrow::ToOwned;
 use alloc::format;

@@ -36,8 +36,9 @@ impl SegmentOptions {
     ///
     /// The first creation makes it, with the mode 0700, if only its last component is missing. If it exists it must
     /// have that mode, belong to the effective user and not be a symbolic link itself; the way to it is not
-    /// checked. With a [mode](Self::mode) that admits others it is theirs to enter, too. Where the directory lies on a disk, the system also writes the memory to it. Anonymous segments
-    /// have no use for it.
+    /// checked. With a [mode](Self::mode) that admits others it is theirs to enter, too, and may be root's or that of the
+    /// [owner](Self::owner). Where the directory lies on a disk, the system also writes the memory to it. Anonymous
+    /// segments have no use for it.
     ///
     /// ```
     /// use tidewire_shm::{Segment, SegmentOptions};
