@@ -1,7 +1,7 @@
 //! `stress` in real processes: right structures pass, broken ones do not, and nothing is left behind.
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
-use std::os::unix::process::ExitStatusExt as _;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -270,6 +270,14 @@ fn an_interrupted_or_killed_stress_leaves_no_process() {
     for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
         let mut command = command(&["--seconds", "30"]);
         command.stdout(Stdio::null()).stderr(Stdio::null());
+        // Whoever started these tests in the background may have chosen that interrupts are ignored.
+        // SAFETY: in the child, before it executes the program, a call that may be made there.
+        unsafe {
+            command.pre_exec(|| {
+                libc::signal(libc::SIGINT, libc::SIG_DFL);
+                Ok(())
+            })
+        };
         let mut parent = Running::start(command);
         let parent = parent.child();
         let mut seen = Vec::new();
