@@ -271,13 +271,13 @@ fn an_interrupted_or_killed_stress_leaves_no_process() {
         let mut command = command(&["--seconds", "30"]);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         // Whoever started these tests in the background may have chosen that interrupts are ignored.
-        // SAFETY: in the child, before it executes the program, a call that may be made there.
-        unsafe {
-            command.pre_exec(|| {
-                libc::signal(libc::SIGINT, libc::SIG_DFL);
-                Ok(())
-            })
+        let heed = || {
+            // SAFETY: it changes what this process does with a signal, and nothing else.
+            unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+            Ok(())
         };
+        // SAFETY: the closure makes one call, which may be made between fork and exec.
+        unsafe { command.pre_exec(heed) };
         let mut parent = Running::start(command);
         let parent = parent.child();
         let mut seen = Vec::new();
