@@ -38,7 +38,7 @@ struct Cli {
     /// How often each contender takes its turn
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: Option<u32>,
-    /// Writes the raw record to a file
+    /// Writes the raw record to a file; of records that are read, all of them as one
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Regenerates BENCHMARKS.md, the plots, and the record of the day; groups that are not measured now come from the
@@ -46,7 +46,7 @@ struct Cli {
     #[arg(long)]
     write: bool,
     /// Measures nothing: reports on a record; may be repeated, and then on all of them together
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "full", "group", "cell", "rounds", "json"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "full", "group", "cell", "rounds"])]
     from: Vec<PathBuf>,
     /// Names the cells
     #[arg(long)]
@@ -101,8 +101,8 @@ fn execute(cli: &Cli) -> anyhow::Result<bool> {
     if cli.write {
         if cli.from.is_empty() {
             record.write(&record.path())?;
-            record.complete()?;
         }
+        record.complete()?;
         let plots = plot::write(&record)?;
         let path = top().join("BENCHMARKS.md");
         fs::write(&path, report::markdown(&record, &plots))

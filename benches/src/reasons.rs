@@ -84,33 +84,46 @@ pub const REASONS: &[Reason] = &[
         tried: "Met from 1 KiB on, by far; below, the transfer of the lines is all there is.",
     },
     Reason {
+        targets: &[("cell-full-64", "reads/s >= 0.9 x triple_buffer")],
+        why: "triple_buffer has one reader and hands it a value that nobody writes to meanwhile; ours has many, and some \
+              reads of 64 bytes are made twice. It is 0.79 to 1.05 from round to round, and was 1.01 the day before.",
+        tried: "Nothing since it was met.",
+    },
+    Reason {
         targets: &[
             ("cell-full-64", "retries per read <= 0.001"),
             ("cell-full-256", "retries per read <= 0.001"),
         ],
         why: "The writer goes round its 8 slots in 75 ns, as long as a reader needs for two transfers of lines.",
-        tried: "More slots are an option of the cell. A repeated read costs one transfer more, and the reads per second \
-                are above their other targets.",
+        tried: "More slots are an option of the cell. A repeated read costs one transfer more, and of 256 bytes \
+                there are more of them a second than of triple_buffer's.",
     },
     Reason {
         targets: &[
             ("message-rate-64", "one sender <= 1.15 x the raw ring's time"),
             ("message-rate-64", "lanes <= 1.15 x the raw lanes' time"),
-            ("message-trip-64", "one sender <= 1.15 x the raw ring"),
-            ("message-trip-64", "lanes <= 1.15 x the raw lanes"),
         ],
         why: "Each call looks at the mark of forks, the peer's state, its bell and the hands that are out. Two to three \
               nanoseconds, which at this rate is a good part of a message.",
         tried: "The hot path, which was called in closures, is in line: from 125 to 140 M/s with lanes, from 167 to 212 \
-                with one sender.",
+                with one sender. Then what fails was put out of line, and bells and hands are one load: 207 and 288.",
+    },
+    Reason {
+        targets: &[
+            ("message-trip-64", "one sender <= 1.15 x the raw ring"),
+            ("message-trip-64", "lanes <= 1.15 x the raw lanes"),
+        ],
+        why: "20 ns for each way, which were not taken apart: the calls look at more than those of a ring, and whoever \
+              finds nothing goes round the same looks again.",
+        tried: "As without a pause: with lanes from 167 to 159 ns a trip, with one sender from 151 to 150.",
     },
     Reason {
         targets: &[
             ("message-rate-64", "lanes <= 1.15 x the raw ring's time"),
             ("message-trip-64", "lanes <= 1.15 x the raw ring"),
         ],
-        why: "Lanes are what many senders need; the raw lanes, without a message layer, are 1.6 x the raw ring's time \
-              already. Who has one sender can say so, and is compared above.",
+        why: "Lanes are what many senders need; the raw lanes, without a message layer, are 1.4 to 1.6 x the raw ring's \
+              time already. Who has one sender can say so, and is compared above.",
         tried: "As for one sender.",
     },
     Reason {
@@ -130,8 +143,8 @@ pub const REASONS: &[Reason] = &[
     },
     Reason {
         targets: &[("round-trip-64", "mean below rtrb in threads")],
-        why: "In this run the cores were near in five rounds only, and the ratio was anything from 0.91 to 1.42. The record of the \
-              day before, of the same ring, has it met.",
+        why: "In this run the cores were near in five rounds only, and the ratio was anything from 0.91 to 1.42. The \
+              record of the day before, of the same ring, has it met.",
         tried: "Nothing: the spread is larger than the difference.",
     },
     Reason { targets: &[("message-set-up-64", "p50 <= 200 µs")], why: SET_UP_WHY, tried: SET_UP_TRIED },

@@ -309,6 +309,7 @@ fn who_may_read_can_keep_a_role_from_others() {
     let locked = unsafe { libc::fcntl(reading.as_raw_fd(), libc::F_OFD_SETLK, &raw const byte) };
     assert_eq!(locked, 0);
     assert!(matches!(leases.acquire(RoleId::CONSUMER), Err(LeaseError::Held { .. })));
+    assert_eq!(leases.tenancy(RoleId::CONSUMER), Tenancy::Vacant, "it makes nobody look alive");
     drop(reading);
     assert!(leases.acquire(RoleId::CONSUMER).is_ok());
 }

@@ -93,7 +93,7 @@ fn require_mark(address: EventAddress) -> Result<(), BellError> {
         .map_err(|error| on("look at a pipe")(Errno::from_io_error(&error).unwrap_or(Errno::IO)))?;
     let field = |name| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
     let flags = field("flags:").and_then(|flags| u32::from_str_radix(flags, 8).ok()).unwrap_or(0);
-    // Kernels before 5.14 do not say which inode; that is compared when it is open, too.
+    // Kernels before 5.14 do not say which inode: there a peer can show one pipe of its own and have another one rung.
     let is_this = field("ino:").is_none_or(|found| found.parse() == Ok(inode));
     let marked = MARK.bits();
     if is_this && flags & marked == marked { Ok(()) } else { Err(BellError::NotAnEventfd) }

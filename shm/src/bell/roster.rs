@@ -53,7 +53,8 @@
 //!
 //! # Not guaranteed
 //! A peer that writes where it should not can make others believe that somebody is there or gone, look at notices that
-//! are none, oversleep by a slice, and write eight bytes into a pipe of its own that is made like those that are rung. It can do no more.
+//! are none, oversleep by a slice, and write eight bytes into a pipe that it has itself or that is made like those that are
+//! rung. It can do no more.
 
 use super::kernel::{Deadline, Kernel};
 use super::sleeper::{BellFlag, Patience, SleepOptions, SleepTally};
