@@ -1,15 +1,15 @@
 //! Runs the two sides of a sample: a process for the sample, and in it a fork or a thread for side B.
 
 use std::mem::ManuallyDrop;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitOptions, getpid, getppid, kill_process, pidfd_open, pidfd_send_signal,
-    set_parent_process_death_signal, waitpid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, getpid, getppid, kill_process, pidfd_open,
+    pidfd_send_signal, set_parent_process_death_signal, waitid,
 };
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use rustix::time::{ClockId, clock_gettime};
@@ -98,7 +98,7 @@ pub(crate) fn fork(board: &Board, child: impl FnOnce() -> anyhow::Result<()>) ->
     pidfd_open(pid, PidfdFlags::empty()).context("open the child's descriptor")
 }
 
-/// Waits for a child; kills it if it takes too long. True if it ended by itself.
+/// Waits for a child, and for no other's; kills it if it takes too long. True if it ended by itself.
 pub(crate) fn await_child(child: &OwnedFd, patience: Duration) -> anyhow::Result<bool> {
     let timeout = Timespec::try_from(patience).context("convert the patience")?;
     let ended = loop {
@@ -109,13 +109,13 @@ pub(crate) fn await_child(child: &OwnedFd, patience: Duration) -> anyhow::Result
     };
     if !ended {
         pidfd_send_signal(child, Signal::KILL).context("kill a child that takes too long")?;
-        poll(&mut [PollFd::new(child, PollFlags::IN)], None).context("wait for a killed child")?;
     }
-    Ok(ended)
-}
-
-fn reap() {
-    while let Ok(Some(_)) = waitpid(None, WaitOptions::NOHANG) {}
+    loop {
+        match waitid(WaitId::PidFd(child.as_fd()), WaitIdOptions::EXITED) {
+            Err(rustix::io::Errno::INTR) => {}
+            result => return result.map(|_status| ended).context("reap a child"),
+        }
+    }
 }
 
 /// Runs a sample in a process of its own and returns its board.
@@ -129,7 +129,6 @@ pub fn sample(
     let board = SharedBoard::new()?;
     let child = fork(&board, || body(&board))?;
     let ended = await_child(&child, patience)?;
-    reap();
     if let Some(reason) = board.failure() {
         bail!(reason);
     }

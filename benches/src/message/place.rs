@@ -1,6 +1,7 @@
 //! Where the two processes of a sample find each other: names that nobody else has, and a word to wait on.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -23,12 +24,18 @@ impl Place {
     /// If the folder cannot be made.
     pub fn new() -> anyhow::Result<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        // ORD own: Relaxed, only makes names differ.
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("tidewire-benches-{}-{number}", std::process::id());
-        let folder = Path::new("/dev/shm").join(&name);
-        fs::create_dir(&folder).with_context(|| format!("make {}", folder.display()))?;
-        Ok(Self { name, folder })
+        loop {
+            // ORD own: Relaxed, only makes names differ.
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let name = format!("tidewire-benches-{}-{number}", std::process::id());
+            let folder = Path::new("/dev/shm").join(&name);
+            match fs::create_dir(&folder) {
+                Ok(()) => return Ok(Self { name, folder }),
+                // Somebody with the same process number was killed, and left it behind.
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error).with_context(|| format!("make {}", folder.display())),
+            }
+        }
     }
 
     /// The name that all names here begin with.

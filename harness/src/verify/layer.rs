@@ -146,6 +146,8 @@ impl Drop for Running {
 /// What it prints is passed on to standard error, each line behind `mark`: standard output carries the table, or JSON.
 pub(super) fn execute(mut command: Command, count: Count, mark: &str) -> Result<(u64, bool, Vec<String>)> {
     let words = format!("{command:?}");
+    // An error that keeps its trace takes a lock for it, which a child forked by a test with threads may never get.
+    command.env("RUST_LIB_BACKTRACE", "0");
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut child = Running(child.with_context(|| format!("starting {words}"))?);
     let stdout = child.0.stdout.take().context("a piped standard output")?;
